@@ -1,0 +1,179 @@
+/* core/stream_core.h - one end of a stream: a WebSocket (RFC 6455) without I/O.
+ *
+ * Bytes that came from the TLS connection go into stream_core_feed, which
+ * returns one event at a time; bytes to send come out of stream_core_pull
+ * (upgrade, pings, pongs, Close) and stream_core_frame (payload).  Time comes
+ * in as now_ms, any monotonic clock in milliseconds.  Device, service and hub
+ * use the same core, the hub in the server role.
+ */
+#ifndef CORE_STREAM_CORE_H
+#define CORE_STREAM_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <dstream/status.h>
+
+#include "core/http_head.h"
+#include "core/ws_frame.h"
+
+/* Room a frame's header can need: 2, 8 bytes of length, 4 of mask. */
+#define STREAM_FRAME_HEADER_MAX 14
+/* The official endpoints fail on larger messages. */
+#define STREAM_PAYLOAD_MAX 65536
+/* "No deadline" of stream_core_deadline. */
+#define STREAM_NEVER UINT64_MAX
+
+enum stream_state {
+  STREAM_UPGRADING, /* client: the request is queued or sent, awaits the 101.
+                       OPEN: a valid 101 came.  CLOSED: another answer, the
+                       deadline, the transport's end, or close was called */
+  STREAM_OPEN,      /* bytes go both ways.  CLOSING: close was called, both
+                       directions had their end, or the peer broke the protocol
+                       (Close 1002).  CLOSED: the peer's Close came (ours is
+                       queued as the answer), silence, the transport's end */
+  STREAM_CLOSING,   /* our Close is queued or sent, awaits the peer's; data that
+                       comes is dropped.  CLOSED: it came, the deadline, the
+                       transport's end */
+  STREAM_CLOSED     /* final: `end` says why.  Output may still be waiting */
+};
+
+enum stream_event {
+  STREAM_EV_NONE,  /* nothing (more) to tell: see *used */
+  STREAM_EV_OPEN,  /* UPGRADING became OPEN */
+  STREAM_EV_DATA,  /* payload bytes in *data */
+  STREAM_EV_EOF,   /* the peer ended its direction (eof capability) */
+  STREAM_EV_CLOSED /* the state became CLOSED; told once */
+};
+
+/* Payload inside the buffer that was fed, unmasked in place. */
+struct stream_data {
+  uint8_t *p;
+  size_t len;
+};
+
+struct stream_core_options {
+  /* Client role only.  The upgrade is composed at once, so these are borrowed
+   * for the call.  token: 4096 bytes at most, no control characters. */
+  const char *host;  /* the Host header: "name" or "name:port" */
+  const char *path;  /* the request target, with its query */
+  const char *token; /* sent as "Authorization: Bearer ..." */
+
+  uint64_t handshake_timeout_ms; /* client: from init to the 101; 0: none */
+  uint64_t keepalive_ms; /* a ping after this long without a byte from the
+                            peer; silence for two intervals closes, once the
+                            peer has ever answered a ping (an endpoint that
+                            never does is left alone); 0: no pings */
+  uint64_t close_timeout_ms; /* from the last sign of progress in CLOSING */
+  bool eof; /* the eof capability was agreed: an empty text message ends one
+               direction.  Without it text is data like binary, and an empty
+               message is nothing */
+};
+
+struct stream_core {
+  enum stream_state state;
+  bool server;
+  bool eof;          /* capability */
+  bool eof_sent;     /* stream_core_shutdown was called */
+  bool eof_received;
+  struct dstream_end end; /* set when CLOSED.  status: OK closed as asked by
+      this side; ECLOSED the peer's Close (1000, 1001, 1005, 1011: any code, in
+      ws_code) or its plain end of the connection (ws_code 1006); EFRAME,
+      EUPGRADE, ETIMEDOUT, EKEEPALIVE, EIO, ECANCELED */
+  struct stream_core_options options; /* without the borrowed texts */
+  struct ws_parser parser;
+
+  /* private to stream_core.c from here on */
+  uint64_t deadline_ms;
+  uint64_t heard_ms;
+  bool paused;
+  bool ping_sent;
+  bool pong_seen;
+  bool told_closed;
+  char key[29];       /* Sec-WebSocket-Key */
+  uint8_t *head;      /* upgrade out, then the response coming in; freed when
+                         OPEN */
+  size_t head_len;
+  size_t head_sent;
+  uint8_t control[125]; /* payload of the control frame coming in */
+  uint8_t control_len;
+  uint8_t out[512]; /* small control output waiting for stream_core_pull */
+  size_t out_len;
+  uint8_t masks[256]; /* random bytes for mask keys, drawn in bulk */
+  size_t masks_used;
+};
+
+/* Client role: composes the upgrade; state UPGRADING.
+ * DSTREAM_EINVAL (a text that does not fit into HTTP), DSTREAM_ENOMEM,
+ * DSTREAM_EINTERNAL. */
+int stream_core_connect(struct stream_core *core,
+                        const struct stream_core_options *options,
+                        uint64_t now_ms);
+
+/* Server role: checks the upgrade request and queues the 101; state OPEN.  A
+ * subprotocol is answered only if `subprotocol` is given and was offered (ASCII
+ * case ignored; the answer repeats the client's spelling).  DSTREAM_EUPGRADE:
+ * *http_status is what to answer (400, 405 or 426); DSTREAM_ENOMEM. */
+int stream_core_accept(struct stream_core *core,
+                       const struct stream_core_options *options,
+                       const struct http_head *request, const char *subprotocol,
+                       int *http_status, uint64_t now_ms);
+
+/* Releases what the core holds; it may be zeroed memory. */
+void stream_core_clear(struct stream_core *core);
+
+/* Takes bytes from the peer.  Returns one event; *used says how many bytes were
+ * used up to it, call again with the rest until it returns STREAM_EV_NONE.
+ * At most max_data bytes of payload are told at once.  With max_data 0 it stops
+ * in front of payload: STREAM_EV_NONE and *used < len; feed the rest later.
+ * Otherwise STREAM_EV_NONE uses everything: partial headers are kept inside.
+ * In CLOSED everything is used and dropped. */
+enum stream_event stream_core_feed(struct stream_core *core, uint8_t *in,
+                                   size_t len, size_t max_data, size_t *used,
+                                   struct stream_data *data, uint64_t now_ms);
+
+/* The transport ended.  why NULL: an orderly end of the connection; otherwise
+ * copied into core->end.  STREAM_EV_CLOSED, or NONE when CLOSED already. */
+enum stream_event stream_core_transport_end(struct stream_core *core,
+                                            const struct dstream_end *why);
+
+/* True when stream_core_pull has something. */
+bool stream_core_has_output(const struct stream_core *core);
+
+/* Moves waiting control output to out; returns the count, 0 when none. */
+size_t stream_core_pull(struct stream_core *core, uint8_t *out, size_t size);
+
+/* Writes one binary frame with as much of data as fits: header and masked (in
+ * the client role) copy.  Returns the frame's bytes in out, *taken the payload
+ * bytes in it, at most STREAM_PAYLOAD_MAX.  size > STREAM_FRAME_HEADER_MAX and
+ * len > 0 (asserted).  0 and *taken 0: not OPEN, or after
+ * stream_core_shutdown.  Pull waiting output first if it is to come first. */
+size_t stream_core_frame(struct stream_core *core, const void *data, size_t len,
+                         uint8_t *out, size_t size, size_t *taken);
+
+/* Ends this direction (needs eof): queues the empty text message.
+ * DSTREAM_ESTATE: not OPEN, no eof capability, or done before. */
+int stream_core_shutdown(struct stream_core *core, uint64_t now_ms);
+
+/* Asks for the orderly end: queues Close with code and reason (cut to 123
+ * bytes, may be NULL).  UPGRADING becomes CLOSED with DSTREAM_ECANCELED at
+ * once, told by the next stream_core_tick.  CLOSING, CLOSED: nothing. */
+void stream_core_close(struct stream_core *core, int code, const char *reason,
+                       uint64_t now_ms);
+
+/* This end does not read now (the consumer is full): the peer's silence proves
+ * nothing until it reads again. */
+void stream_core_set_paused(struct stream_core *core, bool paused,
+                            uint64_t now_ms);
+
+/* Output reached the system: CLOSING waits anew. */
+void stream_core_progress(struct stream_core *core, uint64_t now_ms);
+
+/* When stream_core_tick is due next, or STREAM_NEVER. */
+uint64_t stream_core_deadline(const struct stream_core *core);
+
+/* Pings, and gives up on what is overdue.  May make output.  NONE or CLOSED. */
+enum stream_event stream_core_tick(struct stream_core *core, uint64_t now_ms);
+
+#endif

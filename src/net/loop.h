@@ -1,0 +1,122 @@
+/* net/loop.h - the inside of dstream_loop: descriptors, timers, deferred work.
+ *
+ * libwebsockets polls; a descriptor is adopted as a raw file and read and
+ * written by its owner.  All functions run on the loop's thread unless they say
+ * otherwise.  None of them calls back from inside itself.
+ */
+#ifndef NET_LOOP_H
+#define NET_LOOP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <dstream/loop.h>
+
+/* One read from a socket takes at most this much; also the size of pooled
+ * buffers.  Many TLS records for one system call. */
+#define LOOP_CHUNK 131072
+/* One TLS record of plaintext (RFC 8446 5.1). */
+#define LOOP_RECORD 16384
+
+#define LOOP_READ  1u
+#define LOOP_WRITE 2u
+
+/* Another event library under libwebsockets; see net/loop_uv.h.  NULL: poll. */
+struct loop_backend {
+  unsigned long long lws_options;
+  int (*create)(void **library_loop);
+  void (*run_once)(void *library_loop, bool wait);
+  void (*destroy)(void *library_loop);
+};
+
+/* dstream_loop_new with a choice of event library. */
+int loop_new(dstream_loop **out, const struct dstream_loop_options *options,
+             const struct loop_backend *backend);
+
+/* The libwebsockets context (struct lws_context *), for the HTTP server. */
+void *loop_lws_context(dstream_loop *loop);
+
+/* Monotonic milliseconds.  Any thread. */
+uint64_t loop_now_ms(void);
+
+/* Formats one log line for the loop's log function.  Never pass a secret. */
+void loop_log(dstream_loop *loop, enum dstream_log_level level,
+              const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* ---- descriptors ---- */
+
+/* Embedded in its owner; zeroed before loop_watch_start. */
+struct loop_watch {
+  dstream_loop *loop;
+  void (*fn)(struct loop_watch *watch, unsigned events);
+  void *wsi;  /* struct lws *; NULL after the descriptor hung up */
+  int fd;
+  unsigned want;
+  bool in_write; /* inside the LOOP_WRITE callback: a new wish for it is lost */
+  bool hung_up;  /* the system polls it no more; read and write tell why */
+  struct loop_timer *rearm;
+};
+
+/* Has fn called when fd is ready for what is wanted (nothing at first).  fd
+ * becomes non-blocking and the loop's: loop_watch_close closes it, and so does
+ * a failure here.  DSTREAM_ELIMIT, DSTREAM_ENOMEM. */
+int loop_watch_start(dstream_loop *loop, struct loop_watch *watch, int fd,
+                     void (*fn)(struct loop_watch *watch, unsigned events));
+
+/* Sets what to wait for: LOOP_READ, LOOP_WRITE, both or 0.  Level-triggered. */
+void loop_watch_want(struct loop_watch *watch, unsigned events);
+
+/* Forgets the watch, which may be freed at once, and closes fd soon.  A watch
+ * that was not started or is closed: nothing. */
+void loop_watch_close(struct loop_watch *watch);
+
+/* ---- timers ---- */
+
+/* Embedded in its owner; zeroed at first. */
+struct loop_timer {
+  void (*fn)(struct loop_timer *timer);
+  dstream_loop *loop;
+  /* struct lws_sorted_usec_list, kept opaque; the .c file asserts the size */
+  uint64_t opaque[8];
+};
+
+/* Calls fn once, after delay_ms; replaces an earlier setting. */
+void loop_timer_set(dstream_loop *loop, struct loop_timer *timer,
+                    uint64_t delay_ms, void (*fn)(struct loop_timer *timer));
+/* A timer that is not set: nothing. */
+void loop_timer_cancel(struct loop_timer *timer);
+
+/* ---- deferred work ---- */
+
+/* Embedded in its owner; zeroed at first. */
+struct loop_task {
+  struct loop_task *next;
+  struct loop_task *prev;
+  void (*fn)(struct loop_task *task);
+};
+
+/* Has fn called once, when the callback now running has returned (or, outside
+ * of any callback, soon).  Deferring it again before then does nothing. */
+void loop_defer(dstream_loop *loop, struct loop_task *task,
+                void (*fn)(struct loop_task *task));
+void loop_task_cancel(struct loop_task *task);
+
+/* ---- shared buffers: valid within one callback only ---- */
+
+/* LOOP_CHUNK bytes for what a socket read brings. */
+uint8_t *loop_read_buffer(dstream_loop *loop);
+/* LOOP_RECORD bytes for one decrypted record. */
+uint8_t *loop_plain_buffer(dstream_loop *loop);
+/* LOOP_RECORD bytes to build one outgoing record in. */
+uint8_t *loop_frame_buffer(dstream_loop *loop);
+
+/* A buffer of LOOP_CHUNK bytes from the loop's pool, or NULL. */
+uint8_t *loop_chunk_get(dstream_loop *loop);
+void loop_chunk_put(dstream_loop *loop, uint8_t *chunk);
+
+/* Gives fn the helper thread of the loop, lazily started (net/resolve.c). */
+struct resolver;
+struct resolver **loop_resolver(dstream_loop *loop);
+
+#endif
