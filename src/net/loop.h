@@ -44,33 +44,6 @@ uint64_t loop_now_ms(void);
 void loop_log(dstream_loop *loop, enum dstream_log_level level,
               const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* ---- descriptors ---- */
-
-/* Embedded in its owner; zeroed before loop_watch_start. */
-struct loop_watch {
-  dstream_loop *loop;
-  void (*fn)(struct loop_watch *watch, unsigned events);
-  void *wsi;  /* struct lws *; NULL after the descriptor hung up */
-  int fd;
-  unsigned want;
-  bool in_write; /* inside the LOOP_WRITE callback: a new wish for it is lost */
-  bool hung_up;  /* the system polls it no more; read and write tell why */
-  struct loop_timer *rearm;
-};
-
-/* Has fn called when fd is ready for what is wanted (nothing at first).  fd
- * becomes non-blocking and the loop's: loop_watch_close closes it, and so does
- * a failure here.  DSTREAM_ELIMIT, DSTREAM_ENOMEM. */
-int loop_watch_start(dstream_loop *loop, struct loop_watch *watch, int fd,
-                     void (*fn)(struct loop_watch *watch, unsigned events));
-
-/* Sets what to wait for: LOOP_READ, LOOP_WRITE, both or 0.  Level-triggered. */
-void loop_watch_want(struct loop_watch *watch, unsigned events);
-
-/* Forgets the watch, which may be freed at once, and closes fd soon.  A watch
- * that was not started or is closed: nothing. */
-void loop_watch_close(struct loop_watch *watch);
-
 /* ---- timers ---- */
 
 /* Embedded in its owner; zeroed at first. */
@@ -86,6 +59,33 @@ void loop_timer_set(dstream_loop *loop, struct loop_timer *timer,
                     uint64_t delay_ms, void (*fn)(struct loop_timer *timer));
 /* A timer that is not set: nothing. */
 void loop_timer_cancel(struct loop_timer *timer);
+
+/* ---- descriptors ---- */
+
+/* Embedded in its owner; zeroed before loop_watch_start. */
+struct loop_watch {
+  dstream_loop *loop;
+  void (*fn)(struct loop_watch *watch, unsigned events);
+  void *wsi; /* struct lws *; NULL after the descriptor hung up */
+  int fd;
+  unsigned want;
+  bool in_write; /* inside the LOOP_WRITE callback: a new wish for it is lost */
+  bool hung_up;  /* the system polls it no more; read and write tell why */
+  struct loop_timer again;
+};
+
+/* Has fn called when fd is ready for what is wanted (nothing at first).  fd
+ * becomes non-blocking and the loop's: loop_watch_close closes it, and so does
+ * a failure here.  DSTREAM_ELIMIT, DSTREAM_ENOMEM. */
+int loop_watch_start(dstream_loop *loop, struct loop_watch *watch, int fd,
+                     void (*fn)(struct loop_watch *watch, unsigned events));
+
+/* Sets what to wait for: LOOP_READ, LOOP_WRITE, both or 0.  Level-triggered. */
+void loop_watch_want(struct loop_watch *watch, unsigned events);
+
+/* Forgets the watch, which may be freed at once, and closes fd soon.  A watch
+ * that was not started or is closed: nothing. */
+void loop_watch_close(struct loop_watch *watch);
 
 /* ---- deferred work ---- */
 
@@ -115,7 +115,7 @@ uint8_t *loop_frame_buffer(dstream_loop *loop);
 uint8_t *loop_chunk_get(dstream_loop *loop);
 void loop_chunk_put(dstream_loop *loop, uint8_t *chunk);
 
-/* Gives fn the helper thread of the loop, lazily started (net/resolve.c). */
+/* Where net/resolve.c keeps the loop's resolver. */
 struct resolver;
 struct resolver **loop_resolver(dstream_loop *loop);
 

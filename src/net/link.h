@@ -1,0 +1,119 @@
+/* net/link.h - one connection: a socket, with TLS over it or plain.
+ *
+ * Resolves, connects (through an HTTP CONNECT proxy if asked), does the TLS
+ * handshake, then moves bytes: reads in large chunks, hands decrypted bytes to
+ * its owner in place, and collects what the owner writes until the callback
+ * that wrote it has returned, to send it with one system call.  Reading stops
+ * while the owner can't take more; writing has a bound.  Loop's thread.
+ */
+#ifndef NET_LINK_H
+#define NET_LINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <dstream/status.h>
+
+#include "net/loop.h"
+#include "net/tls.h"
+
+struct link;
+
+/* Where an HTTP CONNECT proxy is; empty host: none. */
+struct link_proxy {
+  char host[256];
+  uint16_t port;
+  char authorization[400]; /* value of Proxy-Authorization, or empty */
+};
+
+/* "http://[user:password@]host[:port]"; NULL or "": no proxy.  DSTREAM_EINVAL,
+ * *error says what is wrong. */
+int link_proxy_parse(struct link_proxy *proxy, const char *url,
+                     struct dstream_end *error);
+
+struct link_callbacks {
+  /* Connected and, with TLS, the peer verified.  May be NULL. */
+  void (*on_up)(void *user);
+
+  /* len > 0 bytes, borrowed and writable for the call.  Returns how many were
+   * used; fewer than len: the link keeps the rest, reads no more, and tells it
+   * again after link_resume. */
+  size_t (*on_data)(void *user, uint8_t *data, size_t len);
+
+  /* There is room again after link_space was too small.  May be NULL. */
+  void (*on_drain)(void *user);
+
+  /* Bytes reached the system.  May be NULL. */
+  void (*on_sent)(void *user);
+
+  /* why NULL: the peer ended its direction (FIN or close_notify), told after
+   * all its data; writing is still possible.  Otherwise the connection failed,
+   * and nothing follows.  Each at most once.  The owner calls link_close or
+   * link_abort, now or when it has no more to write. */
+  void (*on_end)(void *user, const struct dstream_end *why);
+};
+
+struct link_options {
+  const struct tls_config *tls; /* NULL: plain */
+  size_t send_buffer; /* most bytes waiting for the socket; 0: LOOP_CHUNK */
+  int socket_buffer;  /* SO_SNDBUF, SO_RCVBUF; 0: the system's */
+  uint64_t connect_timeout_ms; /* until on_up; 0: none */
+};
+
+/* Connects to host:port.  proxy may be NULL.  No callback from inside.
+ * DSTREAM_ENOMEM, DSTREAM_EINVAL, DSTREAM_ESYSTEM, DSTREAM_ELIMIT. */
+int link_connect(struct link **out, dstream_loop *loop, const char *host,
+                 uint16_t port, const struct link_proxy *proxy,
+                 const struct link_options *options,
+                 const struct link_callbacks *callbacks, void *user);
+
+/* Connects to a unix socket. */
+int link_connect_unix(struct link **out, dstream_loop *loop, const char *path,
+                      const struct link_options *options,
+                      const struct link_callbacks *callbacks, void *user);
+
+/* Takes a connected socket: an accepted one (with TLS: the server's role).  fd
+ * is the link's from now on, and closed on failure. */
+int link_adopt(struct link **out, dstream_loop *loop, int fd,
+               const struct link_options *options,
+               const struct link_callbacks *callbacks, void *user);
+
+/* Hands a link to another owner, within a callback of the old one too. */
+void link_set_owner(struct link *link, const struct link_callbacks *callbacks,
+                    void *user);
+
+/* How many bytes link_write takes now in one call: LOOP_RECORD at most, 0 when
+ * it is better to wait: on_drain follows. */
+size_t link_space(struct link *link);
+
+/* The same for small control messages (1024 bytes at most), which have a
+ * reserve of their own; no on_drain. */
+bool link_has_control_space(const struct link *link);
+
+/* Queues len bytes (0 < len <= link_space) as one TLS record; sent when the
+ * callback now running returns.  A failure is told by on_end. */
+void link_write(struct link *link, const void *data, size_t len);
+
+/* Bytes queued and not yet taken by the system. */
+size_t link_unsent(const struct link *link);
+
+/* Tells held bytes again and reads on.  Not from inside this call. */
+void link_resume(struct link *link);
+
+/* Sends what is queued, then ends this direction (close_notify, FIN); the
+ * other goes on. */
+void link_shutdown(struct link *link);
+
+/* The orderly end: no callback any more; what is queued is sent, then the
+ * peer's end awaited, both for linger_ms at most.  The link frees itself.
+ * NULL: nothing. */
+void link_close(struct link *link, uint64_t linger_ms);
+
+/* Closes at once; no callback any more.  NULL: nothing. */
+void link_abort(struct link *link);
+
+/* "1.2.3.4:567" of the peer, or "" */
+const char *link_peer(const struct link *link);
+
+#endif

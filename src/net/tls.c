@@ -1,0 +1,312 @@
+#include "net/tls.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+
+#include "core/end.h"
+
+/* AES-128 first: the least work where the processor helps, and as safe. */
+#define SUITES_13                                                              \
+  "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+#define SUITES_12                                                              \
+  "ECDHE+AES128+AESGCM:ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!eNULL"
+
+struct tls_config {
+  SSL_CTX *ctx;
+};
+
+struct tls {
+  SSL *ssl;
+  const uint8_t *in;
+  size_t in_len;
+  struct ring *out;
+  bool blocked;
+};
+
+/* ---- the BIO over the two buffers ---- */
+
+static int bio_read(BIO *bio, char *data, int len) {
+  struct tls *tls = BIO_get_data(bio);
+  BIO_clear_retry_flags(bio);
+  if (len <= 0)
+    return 0;
+  if (tls->in_len == 0) {
+    BIO_set_retry_read(bio);
+    return -1;
+  }
+  size_t n = tls->in_len < (size_t)len ? tls->in_len : (size_t)len;
+  memcpy(data, tls->in, n);
+  tls->in += n;
+  tls->in_len -= n;
+  return (int)n;
+}
+
+static int bio_write(BIO *bio, const char *data, int len) {
+  struct tls *tls = BIO_get_data(bio);
+  BIO_clear_retry_flags(bio);
+  if (len <= 0)
+    return 0;
+  if (tls->out->buffer == NULL || ring_free(tls->out) < (size_t)len) {
+    tls->blocked = true;
+    BIO_set_retry_write(bio);
+    return -1;
+  }
+  ring_put(tls->out, data, (size_t)len);
+  return len;
+}
+
+static long bio_ctrl(BIO *bio, int command, long number, void *pointer) {
+  (void)bio;
+  (void)number;
+  (void)pointer;
+  return command == BIO_CTRL_FLUSH ? 1 : 0;
+}
+
+static int bio_create(BIO *bio) {
+  BIO_set_init(bio, 1);
+  return 1;
+}
+
+static BIO_METHOD *bio_method;
+static pthread_once_t bio_once = PTHREAD_ONCE_INIT;
+
+/* Made once for the process and kept. */
+static void make_bio_method(void) {
+  bio_method =
+      BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "dstream");
+  if (bio_method == NULL)
+    return;
+  BIO_meth_set_read(bio_method, bio_read);
+  BIO_meth_set_write(bio_method, bio_write);
+  BIO_meth_set_ctrl(bio_method, bio_ctrl);
+  BIO_meth_set_create(bio_method, bio_create);
+}
+
+/* ---- configuration ---- */
+
+static const char *last_error(void) {
+  unsigned long code = ERR_peek_last_error();
+  const char *text = code == 0 ? NULL : ERR_reason_error_string(code);
+  ERR_clear_error();
+  return text == NULL ? "unknown reason" : text;
+}
+
+static int config_new(struct tls_config **out, const SSL_METHOD *method) {
+  struct tls_config *config = calloc(1, sizeof *config);
+  if (config == NULL)
+    return DSTREAM_ENOMEM;
+  config->ctx = SSL_CTX_new(method);
+  if (config->ctx == NULL ||
+      !SSL_CTX_set_min_proto_version(config->ctx, TLS1_2_VERSION) ||
+      !SSL_CTX_set_ciphersuites(config->ctx, SUITES_13) ||
+      !SSL_CTX_set_cipher_list(config->ctx, SUITES_12)) {
+    ERR_clear_error();
+    tls_config_free(config);
+    return DSTREAM_ENOMEM;
+  }
+  SSL_CTX_set_options(config->ctx, SSL_OP_NO_RENEGOTIATION |
+                                       SSL_OP_NO_COMPRESSION |
+                                       SSL_OP_CIPHER_SERVER_PREFERENCE |
+                                       SSL_OP_PRIORITIZE_CHACHA);
+  SSL_CTX_set_mode(config->ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
+  *out = config;
+  return DSTREAM_OK;
+}
+
+int tls_config_client(struct tls_config **out,
+                      const struct dstream_tls_options *options,
+                      struct dstream_end *error) {
+  const char *ca_file = NULL;
+  if (options != NULL && options->size != 0) {
+    if (options->size != sizeof *options) {
+      end_set(error, DSTREAM_EINVAL, "tls options have a wrong size");
+      return DSTREAM_EINVAL;
+    }
+    ca_file = options->ca_file;
+  }
+  struct tls_config *config = NULL;
+  int status = config_new(&config, TLS_client_method());
+  if (status != DSTREAM_OK) {
+    end_set(error, status, "no TLS: out of memory");
+    return status;
+  }
+  SSL_CTX_set_verify(config->ctx, SSL_VERIFY_PEER, NULL);
+  SSL_CTX_set_session_cache_mode(config->ctx, SSL_SESS_CACHE_OFF);
+  int loaded = ca_file == NULL ? SSL_CTX_set_default_verify_paths(config->ctx)
+                               : SSL_CTX_load_verify_file(config->ctx, ca_file);
+  if (!loaded) {
+    end_set(error, DSTREAM_ETLS, "can't read CA certificates from %s: %s",
+            ca_file == NULL ? "the system" : ca_file, last_error());
+    tls_config_free(config);
+    return DSTREAM_ETLS;
+  }
+  *out = config;
+  return DSTREAM_OK;
+}
+
+int tls_config_server(struct tls_config **out, const char *cert_file,
+                      const char *key_file, struct dstream_end *error) {
+  struct tls_config *config = NULL;
+  int status = config_new(&config, TLS_server_method());
+  if (status != DSTREAM_OK) {
+    end_set(error, status, "no TLS: out of memory");
+    return status;
+  }
+  SSL_CTX_set_num_tickets(config->ctx, 1);
+  SSL_CTX_set_session_cache_mode(config->ctx, SSL_SESS_CACHE_OFF);
+  if (SSL_CTX_use_certificate_chain_file(config->ctx, cert_file) != 1) {
+    end_set(error, DSTREAM_ETLS, "can't read the certificate %s: %s", cert_file,
+            last_error());
+  } else if (SSL_CTX_use_PrivateKey_file(config->ctx, key_file,
+                                         SSL_FILETYPE_PEM) != 1 ||
+             SSL_CTX_check_private_key(config->ctx) != 1) {
+    end_set(error, DSTREAM_ETLS, "can't use the key %s with %s: %s", key_file,
+            cert_file, last_error());
+  } else {
+    *out = config;
+    return DSTREAM_OK;
+  }
+  tls_config_free(config);
+  return DSTREAM_ETLS;
+}
+
+void tls_config_free(struct tls_config *config) {
+  if (config == NULL)
+    return;
+  SSL_CTX_free(config->ctx);
+  free(config);
+}
+
+/* ---- one connection ---- */
+
+static bool is_address(const char *host) {
+  unsigned char buffer[16];
+  return inet_pton(AF_INET, host, buffer) == 1 ||
+         inet_pton(AF_INET6, host, buffer) == 1;
+}
+
+static bool set_peer(SSL *ssl, const char *host) {
+  X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
+  if (is_address(host))
+    return X509_VERIFY_PARAM_set1_ip_asc(param, host) == 1;
+  X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+  return X509_VERIFY_PARAM_set1_host(param, host, 0) == 1 &&
+         SSL_set_tlsext_host_name(ssl, host) == 1;
+}
+
+int tls_new(struct tls **out, const struct tls_config *config, const char *host,
+            struct ring *ring) {
+  struct tls *tls = calloc(1, sizeof *tls);
+  if (tls == NULL)
+    return DSTREAM_ENOMEM;
+  tls->out = ring;
+  pthread_once(&bio_once, make_bio_method);
+  tls->ssl = SSL_new(config->ctx);
+  BIO *bio = bio_method == NULL ? NULL : BIO_new(bio_method);
+  if (tls->ssl == NULL || bio == NULL) {
+    BIO_free(bio);
+    tls_free(tls);
+    return DSTREAM_ENOMEM;
+  }
+  BIO_set_data(bio, tls);
+  SSL_set_bio(tls->ssl, bio, bio);
+  if (host == NULL) {
+    SSL_set_accept_state(tls->ssl);
+  } else {
+    SSL_set_connect_state(tls->ssl);
+    if (!set_peer(tls->ssl, host)) {
+      ERR_clear_error();
+      tls_free(tls);
+      return DSTREAM_EINVAL;
+    }
+  }
+  *out = tls;
+  return DSTREAM_OK;
+}
+
+void tls_free(struct tls *tls) {
+  if (tls == NULL)
+    return;
+  SSL_free(tls->ssl);
+  free(tls);
+}
+
+void tls_set_input(struct tls *tls, const uint8_t *data, size_t len) {
+  tls->in = data;
+  tls->in_len = len;
+}
+
+const uint8_t *tls_input(const struct tls *tls, size_t *len) {
+  *len = tls->in_len;
+  return tls->in;
+}
+
+bool tls_blocked(const struct tls *tls) {
+  return tls->blocked;
+}
+
+static int tls_failed(struct tls *tls, struct dstream_end *error) {
+  long verify = SSL_get_verify_result(tls->ssl);
+  if (verify != X509_V_OK && !SSL_is_server(tls->ssl)) {
+    ERR_clear_error();
+    end_set(error, DSTREAM_EVERIFY,
+            "the server's certificate is not trusted: %s",
+            X509_verify_cert_error_string(verify));
+    return DSTREAM_EVERIFY;
+  }
+  end_set(error, DSTREAM_ETLS, "TLS failed: %s", last_error());
+  return DSTREAM_ETLS;
+}
+
+/* OpenSSL keeps one error queue for each thread, which others may have filled:
+ * it is emptied before each call whose result is looked up in it. */
+int tls_handshake(struct tls *tls, struct dstream_end *error) {
+  ERR_clear_error();
+  tls->blocked = false;
+  int result = SSL_do_handshake(tls->ssl);
+  if (result == 1)
+    return DSTREAM_OK;
+  int why = SSL_get_error(tls->ssl, result);
+  if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE)
+    return DSTREAM_EAGAIN;
+  return tls_failed(tls, error);
+}
+
+long tls_read(struct tls *tls, uint8_t *data, size_t size,
+              struct dstream_end *error) {
+  ERR_clear_error();
+  tls->blocked = false;
+  int result = SSL_read(tls->ssl, data, size > INT_MAX ? INT_MAX : (int)size);
+  if (result > 0)
+    return result;
+  int why = SSL_get_error(tls->ssl, result);
+  if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE)
+    return DSTREAM_EAGAIN;
+  if (why == SSL_ERROR_ZERO_RETURN)
+    return 0;
+  return tls_failed(tls, error);
+}
+
+int tls_write(struct tls *tls, const void *data, size_t len) {
+  assert(len > 0 && len <= SSL3_RT_MAX_PLAIN_LENGTH);
+  assert(ring_free(tls->out) >= len + TLS_RECORD_OVERHEAD);
+  ERR_clear_error();
+  if (SSL_write(tls->ssl, data, (int)len) == (int)len)
+    return DSTREAM_OK;
+  ERR_clear_error();
+  return DSTREAM_ETLS;
+}
+
+void tls_shutdown(struct tls *tls) {
+  ERR_clear_error();
+  SSL_shutdown(tls->ssl);
+  ERR_clear_error();
+}
