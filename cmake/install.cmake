@@ -1,0 +1,26 @@
+# What `cmake --install` puts in place: the library with its headers, and the
+# files by which CMake and pkg-config find it.
+include(CMakePackageConfigHelpers)
+
+install(TARGETS dstream dstream_static EXPORT dstream-targets)
+install(DIRECTORY include/dstream DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/dstream)
+install(EXPORT dstream-targets NAMESPACE dstream:: DESTINATION ${package_dir})
+configure_package_config_file(cmake/dstream-config.cmake.in
+  dstream-config.cmake INSTALL_DESTINATION ${package_dir})
+write_basic_package_version_file(dstream-config-version.cmake
+  COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/dstream-config.cmake
+              ${PROJECT_BINARY_DIR}/dstream-config-version.cmake
+  DESTINATION ${package_dir})
+install(FILES cmake/dependencies.cmake DESTINATION ${package_dir}
+  RENAME dstream-dependencies.cmake)
+
+set(pc_requires "libwebsockets >= 4.1 openssl >= 1.1.1")
+if(DSTREAM_BUILD_SERVICE)
+  string(APPEND pc_requires " libcjson")
+endif()
+configure_file(cmake/dstream.pc.in dstream.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/dstream.pc
+  DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
