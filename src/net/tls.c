@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -198,8 +199,10 @@ static bool set_peer(SSL *ssl, const char *host) {
   if (is_address(host))
     return X509_VERIFY_PARAM_set1_ip_asc(param, host) == 1;
   X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+  char name[256];
+  snprintf(name, sizeof name, "%s", host);
   return X509_VERIFY_PARAM_set1_host(param, host, 0) == 1 &&
-         SSL_set_tlsext_host_name(ssl, host) == 1;
+         SSL_set_tlsext_host_name(ssl, name) == 1;
 }
 
 int tls_new(struct tls **out, const struct tls_config *config, const char *host,
