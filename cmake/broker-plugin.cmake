@@ -13,8 +13,10 @@ set_target_properties(dstream_broker_plugin PROPERTIES
   LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/broker-plugin.map)
 
 if(DSTREAM_SANITIZE OR DSTREAM_BUILD_FUZZERS)
+  set(plain_sources ${hub_sources})
+  list(FILTER plain_sources INCLUDE REGEX "/(identity|broker)[^/]*\\.c$")
   add_library(dstream_plain STATIC EXCLUDE_FROM_ALL
-    ${library_sources} ${hub_sources} ${hub_only})
+    ${core_sources} ${plain_sources})
   target_include_directories(dstream_plain PUBLIC include src)
   target_link_libraries(dstream_plain
     PUBLIC dstream_warnings ${dstream_hub_dependencies})

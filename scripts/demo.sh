@@ -4,14 +4,16 @@
 # has it echo a line and a megabyte.
 #
 # Everything runs on this machine, in a temporary folder, on free ports, and is
-# gone at the end.  Exit status 0 when all of it worked.
+# gone at the end.  Exit status 0 when all of it worked.  With DSTREAM_DEMO_BUILD
+# set, the programs of that build folder are used as they are.
 set -eu
 cd "$(dirname "$0")/.."
 export LC_ALL=C
 
-hub=build/bin/dstream-hub
-device=build/samples/echo_device
-service=build/samples/echo_service
+build=${DSTREAM_DEMO_BUILD:-build}
+hub=$build/bin/dstream-hub
+device=$build/samples/echo_device
+service=$build/samples/echo_service
 device_id=demo-device
 work=''
 hub_pid=''
@@ -139,7 +141,7 @@ work=$(mktemp -d)
 : >"$work/log"
 
 say "1. Install what is missing, and build"
-scripts/setup.sh
+[ -n "${DSTREAM_DEMO_BUILD:-}" ] || scripts/setup.sh
 
 say "2. Start a hub: a broker, a REST endpoint and a streaming endpoint"
 start_hub
