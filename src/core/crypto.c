@@ -26,6 +26,8 @@ int crypto_hmac_sha256(const void *key, size_t key_len, const void *data,
                        size_t len, uint8_t *out) {
   if (key_len > INT_MAX)
     return DSTREAM_EINTERNAL;
+  if (key_len == 0)
+    key = ""; /* OpenSSL 3 refuses NULL */
   if (HMAC(EVP_sha256(), key, (int)key_len, data, len, out, NULL) == NULL)
     return DSTREAM_EINTERNAL;
   return DSTREAM_OK;
