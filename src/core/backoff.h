@@ -17,7 +17,7 @@
 struct backoff {
   uint32_t min_ms;
   uint32_t max_ms;
-  unsigned failures; /* waits in the row so far */
+  unsigned doublings; /* of the bound, in the row so far */
   bool up;
   bool harder;
   uint64_t up_since_ms;
