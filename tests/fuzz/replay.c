@@ -1,7 +1,8 @@
 /* Runs a fuzz target over the files of its corpus, where libFuzzer is not
- * built in: fuzz_NAME FOLDER...  Every prefix of a small file is an input too,
- * since a parser sees those when bytes come late. */
+ * built in: fuzz_NAME FOLDER_OR_FILE...  Every prefix of a small file is an
+ * input too, since a parser sees those when bytes come late. */
 #include <dirent.h>
+#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,6 +48,9 @@ static int replay_folder(const char *folder) {
   struct dirent *entry;
   int files = 0, failed = 0;
 
+  if (dir == NULL && errno == ENOTDIR) {
+    return replay_file(folder);
+  }
   if (dir == NULL) {
     perror(folder);
     return 1;
