@@ -61,8 +61,9 @@ struct dstream_stream_options {
   size_t send_buffer;   /* most bytes that wait for the socket; default 131072,
                            at least 32768, at most 1048576 */
   int socket_buffer;    /* SO_SNDBUF and SO_RCVBUF; default: the system's */
-  int connect_timeout_ms; /* from the start to on_open; default 60000, which is
-                             also the most: the hub gives up by then */
+  int connect_timeout_ms; /* from dialling the streaming endpoint to on_open;
+                             default 60000, which is also the most: the hub
+                             gives up by then */
   int keepalive_ms;     /* a ping after this long without a byte from the peer,
                            and the end after a second interval; default 30000,
                            -1: never */

@@ -42,7 +42,8 @@ struct dstream_stream {
   int socket_buffer;
   uint64_t keepalive_ms;
   uint64_t close_timeout_ms;
-  uint64_t connect_deadline_ms;
+  uint64_t connect_timeout_ms;
+  uint64_t connect_deadline_ms; /* once dialled */
 
   bool short_write; /* on_writable is owed */
   bool dropping;    /* close was called: bytes that come are dropped */
@@ -321,11 +322,10 @@ static void on_stream_timer(struct loop_timer *timer) {
   if (s->connect_deadline_ms != 0 && now >= s->connect_deadline_ms) {
     struct dstream_end end;
     end_set(&end, DSTREAM_ETIMEDOUT, "the stream was not open in time: %s",
-            s->life == LIFE_WAITING    ? "the hub did not answer"
-            : s->life == LIFE_DIALLING ? "no connection to the streaming "
-                                         "endpoint"
-                                       : "the streaming endpoint did not "
-                                         "answer the upgrade");
+            s->life == LIFE_DIALLING ? "no connection to the streaming "
+                                       "endpoint"
+                                     : "the streaming endpoint did not "
+                                       "answer the upgrade");
     stream_finish(s, &end, false);
     return;
   }
@@ -382,11 +382,9 @@ int stream_new(dstream_stream **out, dstream_loop *loop, const char *name,
   s->keepalive_ms = or_default(options->keepalive_ms, DEFAULT_KEEPALIVE);
   s->close_timeout_ms =
       or_default(options->close_timeout_ms, DEFAULT_CLOSE_WAIT);
-  s->connect_deadline_ms =
-      loop_now_ms() +
+  s->connect_timeout_ms =
       or_default(options->connect_timeout_ms, MAX_CONNECT_TIMEOUT);
   s->timer_due_ms = STREAM_NEVER;
-  stream_arm(s);
   *out = s;
   return DSTREAM_OK;
 }
@@ -425,6 +423,8 @@ void stream_dial(dstream_stream *s, const struct stream_target *target) {
     return;
   }
   s->life = LIFE_DIALLING;
+  s->connect_deadline_ms = loop_now_ms() + s->connect_timeout_ms;
+  stream_arm(s);
 }
 
 void stream_fail(dstream_stream *s, const struct dstream_end *end) {

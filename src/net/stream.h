@@ -19,8 +19,8 @@
 
 /* Makes a stream that waits to be dialled.  options may be NULL; callbacks
  * too.  gone(owner, stream) is called right after on_close returned, before
- * the stream is freed; the stream is no longer usable for anything else.  The
- * connect timeout runs from now.  DSTREAM_EINVAL: an option is out of range;
+ * the stream is freed; the stream is no longer usable for anything else.
+ * DSTREAM_EINVAL: an option is out of range;
  * DSTREAM_ENOMEM. */
 int stream_new(dstream_stream **out, dstream_loop *loop, const char *name,
                const struct dstream_stream_options *options,
@@ -36,8 +36,8 @@ struct stream_target {
   bool eof;                       /* the eof capability was agreed */
 };
 
-/* Connects to the streaming endpoint.  A failure here is told by on_close as
- * any other, not by this call. */
+/* Connects to the streaming endpoint; the connect timeout runs from now.  A
+ * failure here is told by on_close as any other, not by this call. */
 void stream_dial(dstream_stream *stream, const struct stream_target *target);
 
 /* Ends a stream with a cause of its owner's: on_close follows, not inside this
