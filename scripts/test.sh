@@ -70,25 +70,28 @@ build() {
 }
 
 attribute() { # NAME FILE : a number of ctest's JUnit report
-  sed -nE "s/.*[[:space:]]$1=\"([0-9]+)\".*/\1/p" "$2" | head -1
+  sed -nE "s/.*[[:space:]]$1=\"([0-9]+)\".*/\1/p" "$2" 2>/dev/null | head -1
 }
 
 # check NAME CTEST_OPTIONS... : runs ctest and counts
 check() {
-  local name=$1 report=$TMPDIR/report.xml total bad out
+  local name=$1 report=$TMPDIR/report.xml total bad out status=0
   shift
   step "ctest $name"
-  rm -f "$report"
+  rm -f "$report" "$report.head"
   ctest --test-dir "$root/$name" --output-on-failure --no-tests=error \
-    --output-junit "$report" -j "$jobs" "$@"
-  if [ ! -s "$report" ]; then
+    --output-junit "$report" -j "$jobs" "$@" || status=$?
+  # The head of the report: <testsuite ... tests="5" failures="0" ...>
+  [ ! -e "$report" ] ||
+    sed -n '/<testsuite/,/>/p' "$report" | tr '\n' ' ' >"$report.head"
+  total=$(attribute tests "$report.head")
+  bad=$(attribute failures "$report.head")
+  out=$(attribute skipped "$report.head")
+  if [ -z "$total" ] || [ "$total" = 0 ]; then
     break_off "ctest $name: no test was run"
     return
   fi
-  total=$(sed -n '/<testsuite/,/>/p' "$report" | tr '\n' ' ' >"$report.head" &&
-    attribute tests "$report.head")
-  bad=$(attribute failures "$report.head")
-  out=$(attribute skipped "$report.head")
+  [ "$status" = 0 ] || [ "$bad" != 0 ] || break_off "ctest $name: status $status"
   passed=$((passed + total - bad - out))
   failed=$((failed + bad))
   skipped=$((skipped + out))
