@@ -17,10 +17,15 @@ install(FILES ${PROJECT_BINARY_DIR}/dstream-config.cmake
 install(FILES cmake/dependencies.cmake DESTINATION ${package_dir}
   RENAME dstream-dependencies.cmake)
 
-set(pc_requires "libwebsockets >= 4.1 openssl >= 1.1.1")
+# What a static link needs.  Not Requires.private: that would ask everybody who
+# links the shared library for the development files of these.
+set(pc_private "-lwebsockets -lpaho-mqtt3as -lssl -lcrypto -lpthread")
 if(DSTREAM_BUILD_SERVICE)
-  string(APPEND pc_requires " libcjson")
+  string(APPEND pc_private " -lcjson")
 endif()
+# Paths relative to the file itself, so that the prefix may be moved.
+file(RELATIVE_PATH pc_prefix
+  ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 configure_file(cmake/dstream.pc.in dstream.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/dstream.pc
   DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -20,9 +20,7 @@ done
 PKG_CONFIG_PATH=$(dirname "$(find "$work/prefix" -name dstream.pc)")
 libdir=$(dirname "$PKG_CONFIG_PATH")
 export PKG_CONFIG_PATH
-# The installed file names the prefix of the configuration; ours is another.
 # shellcheck disable=SC2046
 gcc -std=c11 "$source/tests/package/consumer/consumer.c" \
-  -o "$work/consumer" -I"$work/prefix/include" -L"$libdir" \
-  $(pkg-config --define-prefix --cflags --libs dstream)
+  -o "$work/consumer" $(pkg-config --cflags --libs dstream)
 LD_LIBRARY_PATH=$libdir "$work/consumer"
