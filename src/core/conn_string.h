@@ -5,7 +5,8 @@
  *
  * Pairs are split at ';', each at its first '=' (keys in base64 end with '=').
  * Names of pairs compare without case.  Unknown pairs are ignored, a known one
- * that comes twice is an error, a ';' at the end is fine.
+ * that comes twice is an error, a ';' at the end and white space around the
+ * whole are fine.
  */
 #ifndef CORE_CONN_STRING_H
 #define CORE_CONN_STRING_H
