@@ -6,30 +6,40 @@ static bool name_char(char c) {
   return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
 }
 
+static bool is_blank(char c) {
+  return c == ' ' || c == '\t';
+}
+
+static struct slice trim(struct slice text) {
+  while (text.len > 0 && is_blank(text.p[0])) {
+    text.p++;
+    text.len--;
+  }
+  while (text.len > 0 && is_blank(text.p[text.len - 1]))
+    text.len--;
+  return text;
+}
+
+static bool is_name(struct slice text) {
+  for (size_t i = 0; i < text.len; i++)
+    if (!name_char(text.p[i]))
+      return false;
+  return text.len > 0;
+}
+
 /* Takes the next name off the list; len 0: there is no more. */
 static struct slice next_name(struct slice *list) {
   while (list->len > 0) {
     const char *comma = memchr(list->p, ',', list->len);
     size_t len = comma == NULL ? list->len : (size_t)(comma - list->p);
-    struct slice name = {list->p, len};
+    struct slice name = trim((struct slice){list->p, len});
     size_t used = comma == NULL ? len : len + 1;
     list->p += used;
     list->len -= used;
-
-    while (name.len > 0 && (*name.p == ' ' || *name.p == '\t')) {
-      name.p++;
-      name.len--;
-    }
-    while (name.len > 0 &&
-           (name.p[name.len - 1] == ' ' || name.p[name.len - 1] == '\t'))
-      name.len--;
-    size_t good = 0;
-    while (good < name.len && name_char(name.p[good]))
-      good++;
-    if (name.len > 0 && good == name.len)
+    if (is_name(name))
       return name;
   }
-  return (struct slice){"", 0};
+  return SLICE_LITERAL("");
 }
 
 static bool has(struct slice list, struct slice name) {

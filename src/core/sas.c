@@ -122,6 +122,8 @@ static bool collect(struct sas *out, struct slice rest) {
       *members[i].value = pair.value;
     }
   }
+  if (out->skn.p == NULL)
+    out->skn = SLICE_LITERAL("");
   return out->sr.len > 0 && out->sig.len > 0 &&
          parse_expiry(out->se, &out->expiry);
 }
