@@ -17,6 +17,7 @@
 
 #include "core/http_head.h"
 #include "core/ws_frame.h"
+#include "core/ws_upgrade.h"
 
 /* Room a frame's header can need: 2, 8 bytes of length, 4 of mask. */
 #define STREAM_FRAME_HEADER_MAX 14
@@ -55,51 +56,68 @@ struct stream_data {
 
 struct stream_core_options {
   /* Client role only.  The upgrade is composed at once, so these are borrowed
-   * for the call.  token: 4096 bytes at most, no control characters. */
+   * for the call.  Visible ASCII; path begins with '/'; token: WS_TOKEN_MAX
+   * bytes at most, NULL: none is sent. */
   const char *host;  /* the Host header: "name" or "name:port" */
   const char *path;  /* the request target, with its query */
   const char *token; /* sent as "Authorization: Bearer ..." */
 
   uint64_t handshake_timeout_ms; /* client: from init to the 101; 0: none */
-  uint64_t keepalive_ms; /* a ping after this long without a byte from the
-                            peer; silence for two intervals closes, once the
-                            peer has ever answered a ping (an endpoint that
-                            never does is left alone); 0: no pings */
-  uint64_t close_timeout_ms; /* from the last sign of progress in CLOSING */
+  uint64_t
+      keepalive_ms;          /* a ping after this long without a byte from the
+                                peer; silence for two intervals closes, once the
+                                peer has ever answered a ping (an endpoint that
+                                never does is left alone); 0: no pings.  While paused it
+                                pings on and judges nothing: the pings tell a peer
+                                whose own pings wait unread that this end lives */
+  uint64_t close_timeout_ms; /* from the last sign of progress in CLOSING; 0:
+                                the next tick ends it */
   bool eof; /* the eof capability was agreed: an empty text message ends one
-               direction.  Without it text is data like binary, and an empty
-               message is nothing */
+               direction, and what follows it there breaks the protocol.  Other
+               text is data like binary; an empty binary message is nothing.
+               Without it an empty text is nothing either */
 };
 
 struct stream_core {
   enum stream_state state;
   bool server;
-  bool eof;          /* capability */
-  bool eof_sent;     /* stream_core_shutdown was called */
+  bool eof;      /* capability */
+  bool eof_sent; /* stream_core_shutdown was called */
   bool eof_received;
   struct dstream_end end; /* set when CLOSED.  status: OK closed as asked by
       this side; ECLOSED the peer's Close (1000, 1001, 1005, 1011: any code, in
-      ws_code) or its plain end of the connection (ws_code 1006); EFRAME,
-      EUPGRADE, ETIMEDOUT, EKEEPALIVE, EIO, ECANCELED */
+      ws_code) or its plain end of the connection (ws_code 1006); EFRAME;
+      EUPGRADE, EUNAUTHORIZED, ETHROTTLED (the endpoint's answer, http_status);
+      ETIMEDOUT (the upgrade or a Close was not answered), EKEEPALIVE,
+      ECANCELED, EIO (also when the connection ended inside a frame), EINTERNAL
+      (no random numbers for masks), what stream_core_transport_end was given */
   struct stream_core_options options; /* without the borrowed texts */
   struct ws_parser parser;
 
   /* private to stream_core.c from here on */
-  uint64_t deadline_ms;
-  uint64_t heard_ms;
+  uint64_t deadline_ms; /* UPGRADING, CLOSING */
+  uint64_t heard_ms;    /* when bytes came last */
+  uint64_t ping_ms;     /* when the last ping was queued */
   bool paused;
-  bool ping_sent;
-  bool pong_seen;
+  bool ping_sent;      /* and nothing was heard since */
+  bool pinged;         /* a ping was ever queued */
+  bool pong_seen;      /* and ever answered */
+  bool message_filled; /* the message coming in is not empty */
+  bool broken;         /* the peer's frames can't be followed any more */
   bool told_closed;
-  char key[29];       /* Sec-WebSocket-Key */
-  uint8_t *head;      /* upgrade out, then the response coming in; freed when
-                         OPEN */
+  bool answered;               /* client: the response began */
+  bool early;                  /* ... before the request had left */
+  char accept[WS_ACCEPT_SIZE]; /* Sec-WebSocket-Accept of this connection */
+  uint8_t *head; /* HTTP_HEAD_MAX bytes: upgrade out, then the response coming
+                    in; freed when OPEN and sent */
   size_t head_len;
   size_t head_sent;
-  uint8_t control[125]; /* payload of the control frame coming in */
+  size_t response_len;
+  uint8_t control[WS_CONTROL_MAX]; /* of the control frame coming in */
   uint8_t control_len;
-  uint8_t out[512]; /* small control output waiting for stream_core_pull */
+  uint8_t out[512]; /* whole frames waiting for stream_core_pull */
   size_t out_len;
+  size_t out_begun;   /* bytes of the first one, when part of it was pulled */
   uint8_t masks[256]; /* random bytes for mask keys, drawn in bulk */
   size_t masks_used;
 };
@@ -120,7 +138,8 @@ int stream_core_accept(struct stream_core *core,
                        const struct http_head *request, const char *subprotocol,
                        int *http_status, uint64_t now_ms);
 
-/* Releases what the core holds; it may be zeroed memory. */
+/* Releases what the core holds; it may be zeroed memory, or what a failed
+ * connect or accept left.  Nothing but this, or a new beginning, may follow. */
 void stream_core_clear(struct stream_core *core);
 
 /* Takes bytes from the peer.  Returns one event; *used says how many bytes were
@@ -128,27 +147,34 @@ void stream_core_clear(struct stream_core *core);
  * At most max_data bytes of payload are told at once.  With max_data 0 it stops
  * in front of payload: STREAM_EV_NONE and *used < len; feed the rest later.
  * Otherwise STREAM_EV_NONE uses everything: partial headers are kept inside.
- * In CLOSED everything is used and dropped. */
+ * In CLOSED everything is used and dropped.  The bytes are changed: payload is
+ * unmasked where it lies, and what was used must not be fed again. */
 enum stream_event stream_core_feed(struct stream_core *core, uint8_t *in,
                                    size_t len, size_t max_data, size_t *used,
                                    struct stream_data *data, uint64_t now_ms);
 
 /* The transport ended.  why NULL: an orderly end of the connection; otherwise
- * copied into core->end.  STREAM_EV_CLOSED, or NONE when CLOSED already. */
+ * copied into core->end, unless a protocol error came before. STREAM_EV_CLOSED,
+ * or NONE when CLOSED already. */
 enum stream_event stream_core_transport_end(struct stream_core *core,
                                             const struct dstream_end *why);
 
 /* True when stream_core_pull has something. */
 bool stream_core_has_output(const struct stream_core *core);
 
-/* Moves waiting control output to out; returns the count, 0 when none. */
+/* Moves waiting control output to out, as much as fits (in pieces, if need be);
+ * returns the count, 0 when none.  First in, first out, but a newer pong takes
+ * the place of one that waits, so what waits is bounded. */
 size_t stream_core_pull(struct stream_core *core, uint8_t *out, size_t size);
 
 /* Writes one binary frame with as much of data as fits: header and masked (in
  * the client role) copy.  Returns the frame's bytes in out, *taken the payload
  * bytes in it, at most STREAM_PAYLOAD_MAX.  size > STREAM_FRAME_HEADER_MAX and
  * len > 0 (asserted).  0 and *taken 0: not OPEN, or after
- * stream_core_shutdown.  Pull waiting output first if it is to come first. */
+ * stream_core_shutdown.  Pull waiting output first if it is to come first; only
+ * what must (the upgrade, the rest of a frame that was pulled in part) is put
+ * in front by itself, and when that leaves no room *taken is 0 with bytes in
+ * out. */
 size_t stream_core_frame(struct stream_core *core, const void *data, size_t len,
                          uint8_t *out, size_t size, size_t *taken);
 
@@ -157,7 +183,8 @@ size_t stream_core_frame(struct stream_core *core, const void *data, size_t len,
 int stream_core_shutdown(struct stream_core *core, uint64_t now_ms);
 
 /* Asks for the orderly end: queues Close with code and reason (cut to 123
- * bytes, may be NULL).  UPGRADING becomes CLOSED with DSTREAM_ECANCELED at
+ * bytes, may be NULL); a code that may not be sent, such as 1005, gives a Close
+ * without one.  UPGRADING becomes CLOSED with DSTREAM_ECANCELED at
  * once, told by the next stream_core_tick.  CLOSING, CLOSED: nothing. */
 void stream_core_close(struct stream_core *core, int code, const char *reason,
                        uint64_t now_ms);
