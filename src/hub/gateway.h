@@ -28,8 +28,6 @@ struct gateway;
 /* Zero is the default of each member. */
 struct gateway_options {
   unsigned max_streams; /* announced or running, in all; default 10000 */
-  size_t send_buffer;   /* most bytes waiting on one side; default
-                           LOOP_CHUNK */
   int keepalive_ms;     /* pings to both sides; default 30000; -1: none */
   uint64_t idle_ms;     /* a stream without a byte this long is ended;
                            default 0: never */

@@ -751,7 +751,7 @@ static void link_deliver(struct link *link) {
 }
 
 void link_resume(struct link *link) {
-  if (!link->paused || link->dead)
+  if (link->dead)
     return;
   link->resume = true;
   link_schedule(link);

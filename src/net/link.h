@@ -98,7 +98,9 @@ void link_write(struct link *link, const void *data, size_t len);
 /* Bytes queued and not yet taken by the system. */
 size_t link_unsent(const struct link *link);
 
-/* Tells held bytes again and reads on.  Not from inside this call. */
+/* Tells held bytes again and reads on, not inside this call.  Within on_data it
+ * counts for what on_data is about to leave: a new owner calls it when it takes
+ * a link over. */
 void link_resume(struct link *link);
 
 /* Sends what is queued, then ends this direction (close_notify, FIN); the

@@ -1,0 +1,514 @@
+#include "hub/front.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "core/end.h"
+#include "hub/http_reply.h"
+#include "hub/relay.h"
+
+#define DEFAULT_MAX_CONNECTIONS 12000
+#define DEFAULT_HANDSHAKE_MS    10000
+#define CLOSE_TIMEOUT_MS        5000
+#define ACCEPTS_AT_ONCE         64
+#define BACKLOG                 1024
+#define ACCEPT_PAUSE_MS         100
+#define MQTT_PATH               "/$iothub/websocket"
+
+struct listener {
+  struct front *front;
+  struct loop_watch watch;
+  struct loop_timer pause; /* after running out of descriptors */
+  uint16_t port;
+  bool mqtt;
+  bool listening;
+};
+
+/* One accepted connection until the gateway or nobody has it. */
+struct conn {
+  struct front *front;
+  struct conn *next;
+  struct conn **place;
+  struct link *link;   /* NULL once the relay has it */
+  struct relay *relay; /* to the broker or the HTTP server */
+  struct loop_timer timer;
+  bool mqtt;
+  char *head; /* while the request head comes in */
+  size_t head_len;
+};
+
+struct front {
+  dstream_loop *loop;
+  struct front_options options;
+  char *cert_file;
+  char *key_file;
+  char *broker_socket;
+  struct tls_config *tls;
+  struct listener https;
+  struct listener mqtt;
+  struct conn *conns;
+  unsigned count;
+};
+
+/* ---- connections ---- */
+
+static void conn_free(struct conn *conn) {
+  *conn->place = conn->next;
+  if (conn->next != NULL)
+    conn->next->place = conn->place;
+  conn->front->count--;
+  loop_timer_cancel(&conn->timer);
+  link_abort(conn->link);
+  relay_free(conn->relay);
+  free(conn->head);
+  free(conn);
+}
+
+static struct conn *conn_new(struct front *front, bool mqtt) {
+  struct conn *conn = calloc(1, sizeof *conn);
+  if (conn == NULL)
+    return NULL;
+  conn->front = front;
+  conn->mqtt = mqtt;
+  conn->next = front->conns;
+  conn->place = &front->conns;
+  if (conn->next != NULL)
+    conn->next->place = &conn->next;
+  front->conns = conn;
+  front->count++;
+  return conn;
+}
+
+static void on_relay_end(void *user, struct relay *relay, int ended,
+                         const struct dstream_end *cause) {
+  (void)relay;
+  (void)ended;
+  (void)cause;
+  conn_free(user);
+}
+
+/* Joins the client to a local socket: the broker's or the HTTP server's.  core:
+ * the client speaks WebSocket. */
+static void conn_join(struct conn *conn, struct link *local,
+                      struct stream_core *core) {
+  static const struct relay_events events = {.on_end = on_relay_end};
+  struct front *front = conn->front;
+  loop_timer_cancel(&conn->timer);
+  if (relay_new(&conn->relay, front->loop, CLOSE_TIMEOUT_MS, &events, conn) !=
+      DSTREAM_OK) {
+    link_abort(local);
+    if (core != NULL)
+      stream_core_clear(core);
+    conn_free(conn);
+    return;
+  }
+  struct link *client = conn->link;
+  conn->link = NULL;
+  relay_attach(conn->relay, RELAY_B, local, NULL);
+  relay_attach(conn->relay, RELAY_A, client, core);
+}
+
+static int connect_broker(struct front *front, struct link **out) {
+  static const struct link_callbacks none = {0};
+  struct link_options options = {.connect_timeout_ms =
+                                     front->options.handshake_ms};
+  int status = link_connect_unix(out, front->loop, front->broker_socket,
+                                 &options, &none, NULL);
+  if (status != DSTREAM_OK)
+    loop_log(front->loop, DSTREAM_LOG_WARNING,
+             "mqtt: the broker can't be reached: %s",
+             dstream_status_text(status));
+  return status;
+}
+
+/* ---- HTTPS: the request head decides ---- */
+
+/* Writes the head to the HTTP server's socket, with the peer's address put in
+ * first: what the client itself wrote there comes after it.  A new socket pair
+ * takes more than the longest head. */
+static bool replay_head(int fd, const struct conn *conn,
+                        const struct http_head *head) {
+  const char *end_of_line = memchr(conn->head, '\n', head->length);
+  size_t line = (size_t)(end_of_line - conn->head) + 1;
+  char address[96];
+  int n = snprintf(address, sizeof address, "X-Forwarded-For: %s\r\n",
+                   link_peer(conn->link));
+  struct iovec parts[3] = {{conn->head, line},
+                           {address, (size_t)n},
+                           {conn->head + line, head->length - line}};
+  ssize_t sent = writev(fd, parts, 3);
+  return sent == (ssize_t)(head->length + (size_t)n);
+}
+
+/* Hands the connection to the HTTP server; false: it could not. */
+static bool conn_to_http(struct conn *conn, const struct http_head *head) {
+  static const struct link_callbacks none = {0};
+  struct front *front = conn->front;
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0,
+                 pair) != 0)
+    return false;
+  if (!replay_head(pair[0], conn, head)) {
+    close(pair[0]);
+    close(pair[1]);
+    return false;
+  }
+  struct link_options options = {0};
+  struct link *local = NULL;
+  /* pair[1] is take_http's from here on, pair[0] link_adopt's. */
+  if (front->options.take_http(front->options.user, pair[1],
+                               link_peer(conn->link)) != DSTREAM_OK) {
+    close(pair[0]);
+    return false;
+  }
+  if (link_adopt(&local, front->loop, pair[0], &options, &none, NULL) !=
+      DSTREAM_OK)
+    return false;
+  conn_join(conn, local, NULL);
+  return true;
+}
+
+static void conn_to_gateway(struct conn *conn, const struct http_head *head) {
+  struct link *link = conn->link;
+  conn->link = NULL;
+  gateway_accept(conn->front->options.gateway, link, head);
+  conn_free(conn);
+}
+
+/* MQTT over WebSocket: the official clients ask for the subprotocol as "MQTT"
+ * or "mqtt". */
+static void conn_to_mqtt(struct conn *conn, const struct http_head *head) {
+  struct stream_core_options options = {.close_timeout_ms = CLOSE_TIMEOUT_MS};
+  struct stream_core core;
+  struct link *broker = NULL;
+  int http_status = 400;
+  memset(&core, 0, sizeof core);
+  if (stream_core_accept(&core, &options, head, "mqtt", &http_status,
+                         loop_now_ms()) != DSTREAM_OK) {
+    stream_core_clear(&core);
+    http_reply(conn->link, http_status,
+               http_status == 426 ? "Sec-WebSocket-Version: 13\r\n"
+                                    "Upgrade: websocket\r\n"
+                                  : NULL,
+               "this is a WebSocket endpoint for MQTT");
+  } else if (connect_broker(conn->front, &broker) != DSTREAM_OK) {
+    stream_core_clear(&core);
+    http_reply(conn->link, 503, NULL, "the broker is not running");
+  } else {
+    conn_join(conn, broker, &core);
+    return;
+  }
+  conn->link = NULL;
+  conn_free(conn);
+}
+
+static bool target_is(const struct http_head *head, const char *path) {
+  size_t len = strlen(path);
+  return head->target.len >= len && memcmp(head->target.p, path, len) == 0;
+}
+
+static void conn_route(struct conn *conn, const struct http_head *head) {
+  bool upgrade = http_head_has_token(head, "Connection", "upgrade") ||
+                 http_head_get(head, "Upgrade").p != NULL;
+  if (target_is(head, GATEWAY_PATH)) {
+    conn_to_gateway(conn, head);
+  } else if (upgrade && (target_is(head, MQTT_PATH) ||
+                         target_is(head, "/%24iothub/websocket"))) {
+    conn_to_mqtt(conn, head);
+  } else if (!conn_to_http(conn, head)) {
+    http_reply(conn->link, 503, NULL, "too many connections");
+    conn->link = NULL;
+    conn_free(conn);
+  }
+}
+
+static void conn_refuse(struct conn *conn, int status, const char *why) {
+  http_reply(conn->link, status, NULL, why);
+  conn->link = NULL;
+  conn_free(conn);
+}
+
+/* Collects the head; bytes behind it stay in the link for its next owner. */
+static size_t on_head_data(void *user, uint8_t *data, size_t len) {
+  struct conn *conn = user;
+  struct http_head head;
+  size_t before = conn->head_len;
+  size_t n = HTTP_HEAD_MAX - before < len ? HTTP_HEAD_MAX - before : len;
+  if (conn->head == NULL)
+    conn->head = malloc(HTTP_HEAD_MAX);
+  if (conn->head == NULL) {
+    conn_refuse(conn, 503, "out of memory");
+    return len;
+  }
+  memcpy(conn->head + before, data, n);
+  conn->head_len += n;
+  int status = http_head_parse_request(&head, conn->head, conn->head_len);
+  if (status == DSTREAM_EAGAIN && conn->head_len < HTTP_HEAD_MAX)
+    return len;
+  if (status == DSTREAM_OK) {
+    conn_route(conn, &head);
+    return head.length - before;
+  }
+  if (status == DSTREAM_EHTTP)
+    conn_refuse(conn, 400, "this is not an HTTP/1.1 request");
+  else
+    conn_refuse(conn, 431, "the request head is too large");
+  return len;
+}
+
+static void on_head_end(void *user, const struct dstream_end *why) {
+  struct conn *conn = user;
+  if (why != NULL)
+    loop_log(conn->front->loop, DSTREAM_LOG_DEBUG, "https: %s: %s",
+             link_peer(conn->link), why->text);
+  conn_free(conn);
+}
+
+static void on_head_timeout(struct loop_timer *timer) {
+  struct conn *conn =
+      (struct conn *)(void *)((char *)timer - offsetof(struct conn, timer));
+  if (conn->head_len > 0)
+    conn_refuse(conn, 408, "the request head did not come in time");
+  else
+    conn_free(conn);
+}
+
+/* ---- MQTT: straight to the broker ---- */
+
+static void on_mqtt_up(void *user) {
+  struct conn *conn = user;
+  struct link *broker = NULL;
+  if (connect_broker(conn->front, &broker) == DSTREAM_OK)
+    conn_join(conn, broker, NULL);
+  else
+    conn_free(conn);
+}
+
+/* ---- accepting ---- */
+
+static const struct link_callbacks https_callbacks = {.on_data = on_head_data,
+                                                      .on_end = on_head_end};
+static const struct link_callbacks mqtt_callbacks = {.on_up = on_mqtt_up,
+                                                     .on_end = on_head_end};
+
+static void take_connection(struct listener *listener, int fd) {
+  struct front *front = listener->front;
+  struct conn *conn = NULL;
+  if (front->count < front->options.max_connections)
+    conn = conn_new(front, listener->mqtt);
+  if (conn == NULL) {
+    loop_log(front->loop, DSTREAM_LOG_WARNING,
+             "%s: refused a connection: %u are open already",
+             listener->mqtt ? "mqtt" : "https", front->count);
+    close(fd);
+    return;
+  }
+  struct link_options options = {.tls = front->tls};
+  if (link_adopt(&conn->link, front->loop, fd, &options,
+                 listener->mqtt ? &mqtt_callbacks : &https_callbacks,
+                 conn) != DSTREAM_OK) {
+    conn->link = NULL;
+    conn_free(conn);
+    return;
+  }
+  loop_timer_set(front->loop, &conn->timer, front->options.handshake_ms,
+                 on_head_timeout);
+}
+
+static void on_accept_again(struct loop_timer *timer) {
+  struct listener *listener =
+      (struct listener *)(void *)((char *)timer -
+                                  offsetof(struct listener, pause));
+  if (listener->listening)
+    loop_watch_want(&listener->watch, LOOP_READ);
+}
+
+static void on_accept(struct loop_watch *watch, unsigned events) {
+  (void)events;
+  struct listener *listener =
+      (struct listener *)(void *)((char *)watch -
+                                  offsetof(struct listener, watch));
+  struct front *front = listener->front;
+  for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
+    int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd >= 0) {
+      take_connection(listener, fd);
+      continue;
+    }
+    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+        errno == ENOMEM) {
+      loop_log(front->loop, DSTREAM_LOG_ERROR, "can't accept: %s",
+               strerror(errno));
+      loop_watch_want(watch, 0);
+      loop_timer_set(front->loop, &listener->pause, ACCEPT_PAUSE_MS,
+                     on_accept_again);
+    }
+    if (errno != EINTR && errno != ECONNABORTED)
+      return;
+  }
+}
+
+/* ---- listening ---- */
+
+static int bind_address(int *out, const char *host, uint16_t port,
+                        bool *unsupported) {
+  struct addrinfo hints;
+  struct addrinfo *address = NULL;
+  char service[8];
+  int off = 0;
+  int on = 1;
+  memset(&hints, 0, sizeof hints);
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE;
+  snprintf(service, sizeof service, "%u", (unsigned)port);
+  *unsupported = false;
+  if (getaddrinfo(host, service, &hints, &address) != 0)
+    return EINVAL;
+  int fd =
+      socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  int error = fd < 0 ? errno : 0;
+  *unsupported = fd < 0;
+  if (error == 0) {
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (address->ai_family == AF_INET6)
+      setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    if (bind(fd, address->ai_addr, address->ai_addrlen) != 0 ||
+        listen(fd, BACKLOG) != 0)
+      error = errno;
+    *unsupported = error == EADDRNOTAVAIL;
+  }
+  freeaddrinfo(address);
+  if (error != 0 && fd >= 0)
+    close(fd);
+  *out = fd;
+  return error;
+}
+
+static uint16_t bound_port(int fd) {
+  struct sockaddr_storage address;
+  socklen_t len = sizeof address;
+  memset(&address, 0, sizeof address);
+  getsockname(fd, (struct sockaddr *)&address, &len);
+  if (address.ss_family == AF_INET6)
+    return ntohs(((struct sockaddr_in6 *)(void *)&address)->sin6_port);
+  return ntohs(((struct sockaddr_in *)(void *)&address)->sin_port);
+}
+
+static int listener_start(struct listener *listener, struct front *front,
+                          bool mqtt, uint16_t port, struct dstream_end *error) {
+  const char *host = front->options.bind_address;
+  bool unsupported = false;
+  int fd = -1;
+  int failed =
+      bind_address(&fd, host == NULL ? "::" : host, port, &unsupported);
+  if (failed != 0 && unsupported && host == NULL)
+    failed = bind_address(&fd, "0.0.0.0", port, &unsupported);
+  if (failed != 0) {
+    end_set(error, DSTREAM_ESYSTEM, "can't listen on %s port %u for %s: %s",
+            host == NULL ? "any address," : host, (unsigned)port,
+            mqtt ? "MQTT" : "HTTPS", strerror(failed));
+    error->sys_errno = failed;
+    return DSTREAM_ESYSTEM;
+  }
+  listener->front = front;
+  listener->mqtt = mqtt;
+  listener->port = bound_port(fd);
+  int status = loop_watch_start(front->loop, &listener->watch, fd, on_accept);
+  if (status != DSTREAM_OK) {
+    end_set(error, status, "can't listen: %s", dstream_status_text(status));
+    return status;
+  }
+  listener->listening = true;
+  loop_watch_want(&listener->watch, LOOP_READ);
+  return DSTREAM_OK;
+}
+
+static void listener_stop(struct listener *listener) {
+  if (!listener->listening)
+    return;
+  listener->listening = false;
+  loop_timer_cancel(&listener->pause);
+  loop_watch_close(&listener->watch);
+}
+
+/* ---- life ---- */
+
+int front_new(struct front **out, dstream_loop *loop,
+              const struct front_options *options, struct dstream_end *error) {
+  struct front *front = calloc(1, sizeof *front);
+  if (front == NULL)
+    return DSTREAM_ENOMEM;
+  front->loop = loop;
+  front->options = *options;
+  front->cert_file = strdup(options->cert_file);
+  front->key_file = strdup(options->key_file);
+  front->broker_socket = strdup(options->broker_socket);
+  if (front->options.max_connections == 0)
+    front->options.max_connections = DEFAULT_MAX_CONNECTIONS;
+  if (front->options.handshake_ms == 0)
+    front->options.handshake_ms = DEFAULT_HANDSHAKE_MS;
+  int status = DSTREAM_ENOMEM;
+  if (front->cert_file != NULL && front->key_file != NULL &&
+      front->broker_socket != NULL)
+    status = tls_config_server(&front->tls, front->cert_file, front->key_file,
+                               error);
+  else
+    end_set(error, DSTREAM_ENOMEM, "out of memory");
+  if (status == DSTREAM_OK)
+    status =
+        listener_start(&front->https, front, false, options->https_port, error);
+  if (status == DSTREAM_OK)
+    status =
+        listener_start(&front->mqtt, front, true, options->mqtt_port, error);
+  if (status != DSTREAM_OK) {
+    front_free(front);
+    return status;
+  }
+  *out = front;
+  return DSTREAM_OK;
+}
+
+uint16_t front_https_port(const struct front *front) {
+  return front->https.port;
+}
+
+uint16_t front_mqtt_port(const struct front *front) {
+  return front->mqtt.port;
+}
+
+int front_reload(struct front *front, struct dstream_end *error) {
+  struct tls_config *fresh = NULL;
+  int status =
+      tls_config_server(&fresh, front->cert_file, front->key_file, error);
+  if (status != DSTREAM_OK)
+    return status;
+  tls_config_free(front->tls);
+  front->tls = fresh;
+  return DSTREAM_OK;
+}
+
+void front_stop_listening(struct front *front) {
+  listener_stop(&front->https);
+  listener_stop(&front->mqtt);
+}
+
+void front_free(struct front *front) {
+  if (front == NULL)
+    return;
+  front_stop_listening(front);
+  while (front->conns != NULL)
+    conn_free(front->conns);
+  tls_config_free(front->tls);
+  free(front->cert_file);
+  free(front->key_file);
+  free(front->broker_socket);
+  free(front);
+}
