@@ -1,0 +1,437 @@
+#include "hub/config.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cjson/cJSON.h>
+#include <dstream/loop.h>
+
+#include "core/end.h"
+
+enum option_type {
+  OPTION_NUMBER,
+  OPTION_TEXT,  /* may be empty only if the default is */
+  OPTION_HOST,  /* a text that is a host name */
+  OPTION_HOSTS, /* a list of them */
+  OPTION_LEVEL  /* log level, by its name */
+};
+
+/* The two levels of keys there are: at the top, and within "limits". */
+struct option {
+  const char *group; /* NULL: at the top */
+  const char *key;
+  enum option_type type;
+  size_t offset;
+  unsigned min, max;   /* of a number */
+  unsigned number;     /* default */
+  const char *text;    /* default */
+  const char *meaning; /* for a person; of a limit: what it bounds */
+};
+
+#define NUMBER(key, min, max, number, meaning)                                 \
+  {                                                                            \
+    NULL, #key, OPTION_NUMBER, offsetof(struct config, key), min, max, number, \
+        NULL, meaning                                                          \
+  }
+#define TEXT(key, type, text, meaning)                                         \
+  { NULL, #key, type, offsetof(struct config, key), 0, 0, 0, text, meaning }
+#define LIMIT(key, min, max, number, meaning)                                  \
+  {                                                                            \
+    "limits", #key, OPTION_NUMBER, offsetof(struct config, limits.key), min,   \
+        max, number, NULL, meaning                                             \
+  }
+
+static const struct option options[] = {
+    TEXT(host, OPTION_HOST, NULL,
+         "the hub's name, in connection strings and in stream URLs"),
+    TEXT(aliases, OPTION_HOSTS, "localhost 127.0.0.1",
+         "other names that clients may know the hub by"),
+    TEXT(bind_address, OPTION_TEXT, "",
+         "address to listen on; empty: every address"),
+    NUMBER(https_port, 0, 65535, 443,
+           "REST, streams and MQTT over WebSocket; "
+           "0: any free port"),
+    NUMBER(mqtt_port, 0, 65535, 8883, "MQTT; 0: any free port"),
+    TEXT(certificate_file, OPTION_TEXT, "server.pem",
+         "PEM file of the server's certificate chain"),
+    TEXT(key_file, OPTION_TEXT, "server-key.pem", "PEM file of its key"),
+    TEXT(database_file, OPTION_TEXT, "identities.db",
+         "devices and service policies"),
+    TEXT(broker_program, OPTION_TEXT, "", "mosquitto; empty: looked for"),
+    TEXT(log_level, OPTION_LEVEL, "info", "error, warning, info or debug"),
+    LIMIT(max_streams, 1, 100000, 4000, "streams at once, in all"),
+    LIMIT(max_streams_per_device, 1, 100000, 1000,
+          "streams at once of one device"),
+    LIMIT(max_pending, 1, 100000, 2000, "handshakes at once, in all"),
+    LIMIT(max_pending_per_device, 1, 100000, 500,
+          "handshakes at once of one device"),
+    LIMIT(max_connections, 16, 1000000, 12000,
+          "connections to both ports together"),
+    LIMIT(max_http_connections, 1, 100000, 4000, "REST connections at once"),
+    LIMIT(requests_per_second, 1, 1000000, 500,
+          "stream requests, over a longer time"),
+    LIMIT(request_burst, 1, 1000000, 1000, "stream requests in one go"),
+    LIMIT(max_body_bytes, 0, 16777216, 65536, "body of a REST request"),
+    LIMIT(head_seconds, 1, 300, 10,
+          "from connect to a whole request, or to MQTT's CONNECT"),
+    LIMIT(handshake_seconds, 1, 60, 60,
+          "from the device's request to both sides connected"),
+    LIMIT(keepalive_seconds, 0, 3600, 30,
+          "between pings on a stream; 0: no pings"),
+    LIMIT(idle_seconds, 0, 31536000, 0,
+          "a stream without a byte this long is ended; 0: never"),
+    LIMIT(lifetime_seconds, 0, 31536000, 0,
+          "a stream this old is ended; 0: never"),
+};
+#define OPTION_COUNT (sizeof options / sizeof options[0])
+
+static const char *const level_names[] = {"", "error", "warning", "info",
+                                          "debug"};
+
+static void *option_place(const struct option *option, struct config *config) {
+  return (char *)config + option->offset;
+}
+
+static const void *option_value(const struct option *option,
+                                const struct config *config) {
+  return (const char *)config + option->offset;
+}
+
+static void option_path(const struct option *option, char *out, size_t size) {
+  snprintf(out, size, "%s%s%s", option->group == NULL ? "" : option->group,
+           option->group == NULL ? "" : ".", option->key);
+}
+
+int config_host_valid(const char *host) {
+  size_t len = strlen(host);
+  const char *allowed = "abcdefghijklmnopqrstuvwxyz"
+                        "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
+  return len >= 1 && len <= 253 && strspn(host, allowed) == len;
+}
+
+static bool text_valid(const char *text) {
+  for (const char *p = text; *p != '\0'; p++) {
+    if ((unsigned char)*p < 0x20 || *p == 0x7f)
+      return false;
+  }
+  return strlen(text) < CONFIG_TEXT_SIZE;
+}
+
+/* Texts that were checked to fit. */
+static void copy_text(char *out, const char *text) {
+  snprintf(out, CONFIG_TEXT_SIZE, "%s", text);
+}
+
+/* ---- defaults ---- */
+
+static void default_hosts(struct config *config, const char *names) {
+  char copy[CONFIG_TEXT_SIZE];
+  copy_text(copy, names);
+  char *rest = copy;
+  for (char *name = strsep(&rest, " "); name != NULL; name = strsep(&rest, " "))
+    copy_text(config->aliases[config->alias_count++], name);
+}
+
+void config_defaults(struct config *config) {
+  memset(config, 0, sizeof *config);
+  for (size_t i = 0; i < OPTION_COUNT; i++) {
+    const struct option *option = &options[i];
+    if (option->type == OPTION_NUMBER)
+      *(unsigned *)option_place(option, config) = option->number;
+    else if (option->type == OPTION_HOSTS)
+      default_hosts(config, option->text);
+    else if (option->type == OPTION_LEVEL)
+      *(unsigned *)option_place(option, config) = DSTREAM_LOG_INFO;
+    else if (option->text != NULL)
+      copy_text(option_place(option, config), option->text);
+  }
+}
+
+/* ---- reading ---- */
+
+static int wrong(const struct option *option, struct dstream_end *error) {
+  char path[64];
+  option_path(option, path, sizeof path);
+  switch (option->type) {
+  case OPTION_NUMBER:
+    end_set(error, DSTREAM_EFORMAT, "%s must be a whole number from %u to %u",
+            path, option->min, option->max);
+    break;
+  case OPTION_HOST:
+    end_set(error, DSTREAM_EFORMAT,
+            "%s must be a host name: letters, digits, \"-\", \".\" and \"_\"",
+            path);
+    break;
+  case OPTION_HOSTS:
+    end_set(error, DSTREAM_EFORMAT,
+            "%s must be a list of at most %d host names", path,
+            CONFIG_ALIAS_MAX);
+    break;
+  case OPTION_LEVEL:
+    end_set(error, DSTREAM_EFORMAT,
+            "%s must be \"error\", \"warning\", \"info\" or \"debug\"", path);
+    break;
+  case OPTION_TEXT:
+    end_set(error, DSTREAM_EFORMAT, "%s must be a %stext of at most %d bytes",
+            path, option->text[0] == '\0' ? "" : "non-empty ",
+            CONFIG_TEXT_SIZE - 1);
+    break;
+  }
+  return DSTREAM_EFORMAT;
+}
+
+static bool read_number(const struct option *option, const cJSON *item,
+                        struct config *config) {
+  if (!cJSON_IsNumber(item) || floor(item->valuedouble) != item->valuedouble ||
+      item->valuedouble < option->min || item->valuedouble > option->max)
+    return false;
+  *(unsigned *)option_place(option, config) = (unsigned)item->valuedouble;
+  return true;
+}
+
+static bool read_text(const struct option *option, const cJSON *item,
+                      struct config *config) {
+  if (!cJSON_IsString(item) || !text_valid(item->valuestring))
+    return false;
+  if (option->type == OPTION_HOST && !config_host_valid(item->valuestring))
+    return false;
+  bool may_be_empty = option->text != NULL && option->text[0] == '\0';
+  if (item->valuestring[0] == '\0' && !may_be_empty)
+    return false;
+  copy_text(option_place(option, config), item->valuestring);
+  return true;
+}
+
+static bool read_hosts(const cJSON *list, struct config *config) {
+  if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) > CONFIG_ALIAS_MAX)
+    return false;
+  config->alias_count = 0;
+  const cJSON *item;
+  cJSON_ArrayForEach(item, list) {
+    if (!cJSON_IsString(item) || !config_host_valid(item->valuestring))
+      return false;
+    copy_text(config->aliases[config->alias_count++], item->valuestring);
+  }
+  return true;
+}
+
+static bool read_level(const struct option *option, const cJSON *item,
+                       struct config *config) {
+  if (!cJSON_IsString(item))
+    return false;
+  for (unsigned i = DSTREAM_LOG_ERROR; i <= DSTREAM_LOG_DEBUG; i++) {
+    if (strcmp(item->valuestring, level_names[i]) == 0) {
+      *(unsigned *)option_place(option, config) = i;
+      return true;
+    }
+  }
+  return false;
+}
+
+static bool read_option(const struct option *option, const cJSON *item,
+                        struct config *config) {
+  switch (option->type) {
+  case OPTION_NUMBER:
+    return read_number(option, item, config);
+  case OPTION_TEXT:
+  case OPTION_HOST:
+    return read_text(option, item, config);
+  case OPTION_HOSTS:
+    return read_hosts(item, config);
+  case OPTION_LEVEL:
+    return read_level(option, item, config);
+  }
+  return false;
+}
+
+static const struct option *find_option(const char *group, const char *key) {
+  for (size_t i = 0; i < OPTION_COUNT; i++) {
+    const char *own = options[i].group;
+    bool same_group =
+        group == NULL || own == NULL ? group == own : strcmp(group, own) == 0;
+    if (same_group && strcmp(options[i].key, key) == 0)
+      return &options[i];
+  }
+  return NULL;
+}
+
+/* A key comes from the file: only what can be shown is shown. */
+static void shown_key(const char *group, const char *key, char *out,
+                      size_t size) {
+  snprintf(out, size, "%s%s%.60s", group == NULL ? "" : group,
+           group == NULL ? "" : ".", key);
+  for (char *p = out; *p != '\0'; p++) {
+    if ((unsigned char)*p < 0x20 || (unsigned char)*p >= 0x7f)
+      *p = '?';
+  }
+}
+
+static bool comes_before(const cJSON *object, const cJSON *item) {
+  for (const cJSON *p = object->child; p != item; p = p->next) {
+    if (strcmp(p->string, item->string) == 0)
+      return true;
+  }
+  return false;
+}
+
+static int read_object(const cJSON *object, const char *group,
+                       struct config *config, struct dstream_end *error) {
+  const cJSON *item;
+  cJSON_ArrayForEach(item, object) {
+    char shown[80];
+    shown_key(group, item->string, shown, sizeof shown);
+    if (comes_before(object, item)) {
+      end_set(error, DSTREAM_EFORMAT, "%s is there twice", shown);
+      return DSTREAM_EFORMAT;
+    }
+    if (group == NULL && strcmp(item->string, "limits") == 0) {
+      if (!cJSON_IsObject(item)) {
+        end_set(error, DSTREAM_EFORMAT, "limits must be an object");
+        return DSTREAM_EFORMAT;
+      }
+      int status = read_object(item, "limits", config, error);
+      if (status != DSTREAM_OK)
+        return status;
+      continue;
+    }
+    const struct option *option = find_option(group, item->string);
+    if (option == NULL) {
+      end_set(error, DSTREAM_EFORMAT,
+              "%s is not known; \"dstream-hub config-help\" lists what is",
+              shown);
+      return DSTREAM_EFORMAT;
+    }
+    if (!read_option(option, item, config))
+      return wrong(option, error);
+  }
+  return DSTREAM_OK;
+}
+
+static unsigned line_of(const char *text, const char *place) {
+  unsigned line = 1;
+  for (const char *p = text; p < place && *p != '\0'; p++)
+    line += *p == '\n';
+  return line;
+}
+
+int config_parse(struct config *config, const char *text, size_t len,
+                 struct dstream_end *error) {
+  config_defaults(config);
+  if (memchr(text, '\0', len) != NULL) {
+    end_set(error, DSTREAM_EFORMAT, "it holds a zero byte");
+    return DSTREAM_EFORMAT;
+  }
+  char *copy = strndup(text, len);
+  if (copy == NULL) {
+    end_set(error, DSTREAM_ENOMEM, "out of memory");
+    return DSTREAM_ENOMEM;
+  }
+  const char *stop = copy;
+  cJSON *root = cJSON_ParseWithOpts(copy, &stop, true);
+  int status = DSTREAM_EFORMAT;
+  if (root == NULL)
+    end_set(error, status, "line %u: it is no JSON", line_of(copy, stop));
+  else if (!cJSON_IsObject(root))
+    end_set(error, status, "it must be a JSON object, \"{ ... }\"");
+  else
+    status = read_object(root, NULL, config, error);
+  if (status == DSTREAM_OK && config->host[0] == '\0') {
+    end_set(error, DSTREAM_EFORMAT, "host is missing");
+    status = DSTREAM_EFORMAT;
+  }
+  cJSON_Delete(root);
+  free(copy);
+  return status;
+}
+
+int config_load(struct config *config, const char *path,
+                struct dstream_end *error) {
+  FILE *file = fopen(path, "re");
+  if (file == NULL) {
+    int status = errno == ENOENT ? DSTREAM_ENOTFOUND : DSTREAM_ESYSTEM;
+    end_set(error, status, "%s can't be read: %s", path, strerror(errno));
+    return status;
+  }
+  char *text = malloc(CONFIG_FILE_MAX + 1);
+  size_t len = text == NULL ? 0 : fread(text, 1, CONFIG_FILE_MAX + 1, file);
+  int status = DSTREAM_OK;
+  if (text == NULL)
+    status = DSTREAM_ENOMEM;
+  else if (ferror(file))
+    status = DSTREAM_ESYSTEM;
+  else if (len > CONFIG_FILE_MAX)
+    status = DSTREAM_ELIMIT;
+  fclose(file);
+  if (status != DSTREAM_OK) {
+    end_set(error, status, "%s can't be read: %s", path,
+            status == DSTREAM_ELIMIT ? "it is larger than 64 KB"
+                                     : dstream_status_text(status));
+  } else {
+    struct dstream_end why = {0};
+    status = config_parse(config, text, len, &why);
+    if (status != DSTREAM_OK)
+      end_set(error, status, "%s: %s", path, why.text);
+  }
+  free(text);
+  return status;
+}
+
+/* ---- writing ---- */
+
+static cJSON *write_option(const struct option *option,
+                           const struct config *config) {
+  const void *value = option_value(option, config);
+  if (option->type == OPTION_NUMBER)
+    return cJSON_CreateNumber(*(const unsigned *)value);
+  if (option->type == OPTION_LEVEL)
+    return cJSON_CreateString(level_names[*(const unsigned *)value]);
+  if (option->type != OPTION_HOSTS)
+    return cJSON_CreateString(value);
+  cJSON *list = cJSON_CreateArray();
+  for (size_t i = 0; list != NULL && i < config->alias_count; i++)
+    cJSON_AddItemToArray(list, cJSON_CreateString(config->aliases[i]));
+  return list;
+}
+
+char *config_format(const struct config *config) {
+  cJSON *root = cJSON_CreateObject();
+  cJSON *limits = cJSON_CreateObject();
+  bool ok = root != NULL && limits != NULL;
+  for (size_t i = 0; ok && i < OPTION_COUNT; i++) {
+    cJSON *item = write_option(&options[i], config);
+    cJSON *object = options[i].group == NULL ? root : limits;
+    ok = item != NULL && cJSON_AddItemToObject(object, options[i].key, item);
+  }
+  char *text = NULL;
+  if (ok && cJSON_AddItemToObject(root, "limits", limits)) {
+    limits = NULL;
+    text = cJSON_Print(root);
+  }
+  cJSON_Delete(limits);
+  cJSON_Delete(root);
+  return text;
+}
+
+static void help_default(const struct option *option, FILE *out) {
+  if (option->type == OPTION_NUMBER)
+    fprintf(out, "%u to %u, default %u", option->min, option->max,
+            option->number);
+  else if (option->text == NULL)
+    fprintf(out, "required");
+  else
+    fprintf(out, "default \"%s\"", option->text);
+}
+
+void config_help(FILE *out) {
+  for (size_t i = 0; i < OPTION_COUNT; i++) {
+    char path[64];
+    option_path(&options[i], path, sizeof path);
+    fprintf(out, "%-30s ", path);
+    help_default(&options[i], out);
+    fprintf(out, "\n    %s\n", options[i].meaning);
+  }
+}

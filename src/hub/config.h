@@ -1,0 +1,79 @@
+/* hub/config.h - hub.json: what an operator can set.
+ *
+ * One table in config.c holds every option with its type, its bounds, its
+ * default and one line of explanation; it drives reading, writing and the help
+ * text.  A key that is not in the table is an error, so that a misspelt limit
+ * does not silently stay at its default.
+ */
+#ifndef HUB_CONFIG_H
+#define HUB_CONFIG_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <dstream/status.h>
+
+#define CONFIG_FILE      "hub.json"
+#define CONFIG_FILE_MAX  65536
+#define CONFIG_TEXT_SIZE 256
+#define CONFIG_ALIAS_MAX 7
+
+struct config_limits {
+  unsigned max_streams;
+  unsigned max_streams_per_device;
+  unsigned max_pending;
+  unsigned max_pending_per_device;
+  unsigned max_connections;
+  unsigned max_http_connections;
+  unsigned requests_per_second;
+  unsigned request_burst;
+  unsigned max_body_bytes;
+  unsigned head_seconds;
+  unsigned handshake_seconds;
+  unsigned keepalive_seconds;
+  unsigned idle_seconds;
+  unsigned lifetime_seconds;
+};
+
+struct config {
+  char host[CONFIG_TEXT_SIZE];
+  char aliases[CONFIG_ALIAS_MAX][CONFIG_TEXT_SIZE];
+  size_t alias_count;
+  char bind_address[CONFIG_TEXT_SIZE]; /* empty: every address */
+  unsigned https_port;
+  unsigned mqtt_port;
+  char certificate_file[CONFIG_TEXT_SIZE]; /* all files: relative to DIR */
+  char key_file[CONFIG_TEXT_SIZE];
+  char database_file[CONFIG_TEXT_SIZE];
+  char broker_program[CONFIG_TEXT_SIZE];
+  unsigned log_level; /* enum dstream_log_level */
+  struct config_limits limits;
+};
+
+/* Every option at its default; host is empty. */
+void config_defaults(struct config *config);
+
+/* Reads the text of a hub.json.  0; DSTREAM_EFORMAT: error (may be NULL) names
+ * the key by its path, such as "limits.max_streams", and says what is allowed;
+ * DSTREAM_ENOMEM.  *config is undefined after a failure. */
+int config_parse(struct config *config, const char *text, size_t len,
+                 struct dstream_end *error);
+
+/* Reads a file.  Besides the above DSTREAM_ENOTFOUND: there is none;
+ * DSTREAM_ESYSTEM; DSTREAM_ELIMIT: larger than CONFIG_FILE_MAX. */
+int config_load(struct config *config, const char *path,
+                struct dstream_end *error);
+
+/* Writes every option as JSON that config_parse takes; to be freed by the
+ * caller.  NULL: out of memory. */
+char *config_format(const struct config *config);
+
+/* One line for each option: key, default, what is allowed, what it does. */
+void config_help(FILE *out);
+
+/* Whether a text can be a hub's host name: 1 to 253 letters, digits, "-", "."
+ * and "_". */
+int config_host_valid(const char *host);
+
+#endif

@@ -1,0 +1,292 @@
+#include "hub/folder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cjson/cJSON.h>
+
+#include "core/conn_string.h"
+#include "core/crypto.h"
+#include "core/end.h"
+#include "hub/identity.h"
+
+int folder_enter(const char *directory, struct config *config,
+                 struct dstream_end *end) {
+  if (chdir(directory) != 0) {
+    end_set(end, DSTREAM_ENOTFOUND, "%s: %s", directory, strerror(errno));
+    return DSTREAM_ENOTFOUND;
+  }
+  int status = config_load(config, CONFIG_FILE, end);
+  if (status == DSTREAM_ENOTFOUND)
+    end_set(end, status,
+            "%s is no hub's folder (it has no " CONFIG_FILE
+            "); \"dstream-hub init %s\" makes one",
+            directory, directory);
+  return status;
+}
+
+int folder_lock(int *fd, struct dstream_end *end) {
+  int status = DSTREAM_ESYSTEM;
+  int lock = -1;
+  if (mkdir(FOLDER_RUN_DIR, 0700) == 0 || errno == EEXIST)
+    lock = open(FOLDER_LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0) {
+    *fd = lock;
+    return DSTREAM_OK;
+  }
+  if (lock >= 0 && errno == EWOULDBLOCK) {
+    status = DSTREAM_ESTATE;
+    end_set(end, status, "another dstream-hub runs in this folder already");
+  } else {
+    end_set(end, status, "%s: %s", FOLDER_LOCK_FILE, strerror(errno));
+  }
+  if (lock >= 0)
+    close(lock);
+  return status;
+}
+
+/* ---- ports ---- */
+
+int folder_ports_write(const struct folder_ports *ports,
+                       struct dstream_end *end) {
+  const char *temporary = FOLDER_PORTS_FILE ".new";
+  FILE *file = fopen(temporary, "we");
+  bool ok = file != NULL && fprintf(file, "{\"https\": %u, \"mqtt\": %u}\n",
+                                    ports->https, ports->mqtt) > 0;
+  if (file != NULL)
+    ok = fclose(file) == 0 && ok;
+  if (ok && rename(temporary, FOLDER_PORTS_FILE) == 0)
+    return DSTREAM_OK;
+  end_set(end, DSTREAM_ESYSTEM, "%s can't be written: %s", FOLDER_PORTS_FILE,
+          strerror(errno));
+  return DSTREAM_ESYSTEM;
+}
+
+static bool port_of(const cJSON *root, const char *name, uint16_t *port) {
+  const cJSON *item = cJSON_GetObjectItemCaseSensitive(root, name);
+  if (!cJSON_IsNumber(item) || item->valuedouble < 1 ||
+      item->valuedouble > 65535)
+    return false;
+  *port = (uint16_t)item->valuedouble;
+  return true;
+}
+
+int folder_ports_read(struct folder_ports *ports) {
+  char text[128] = "";
+  FILE *file = fopen(FOLDER_PORTS_FILE, "re");
+  if (file == NULL)
+    return DSTREAM_ENOTFOUND;
+  size_t len = fread(text, 1, sizeof text - 1, file);
+  fclose(file);
+  cJSON *root = cJSON_ParseWithLength(text, len);
+  bool ok = root != NULL && port_of(root, "https", &ports->https) &&
+            port_of(root, "mqtt", &ports->mqtt);
+  cJSON_Delete(root);
+  return ok ? DSTREAM_OK : DSTREAM_EFORMAT;
+}
+
+int folder_ports_public(const struct config *config, struct folder_ports *ports,
+                        struct dstream_end *end) {
+  struct folder_ports last = {0, 0};
+  if ((config->https_port == 0 || config->mqtt_port == 0) &&
+      folder_ports_read(&last) != DSTREAM_OK) {
+    end_set(end, DSTREAM_ESTATE,
+            "the ports are not known before the hub has run once; start it "
+            "with \"dstream-hub run\", or set ports in " CONFIG_FILE);
+    return DSTREAM_ESTATE;
+  }
+  ports->https =
+      config->https_port == 0 ? last.https : (uint16_t)config->https_port;
+  ports->mqtt =
+      config->mqtt_port == 0 ? last.mqtt : (uint16_t)config->mqtt_port;
+  return DSTREAM_OK;
+}
+
+/* ---- connection strings ---- */
+
+static int store_open(const struct config *config, bool read_only,
+                      struct identity_store **store, struct dstream_end *end) {
+  return identity_open(store, config->database_file, read_only, end);
+}
+
+/* The members of a struct conn_string are the caller's: nothing is freed. */
+static int print_string(const struct conn_string *base,
+                        const struct config *config,
+                        const struct folder_ports *ports, char *out,
+                        size_t size, struct dstream_end *end) {
+  char host[CONFIG_TEXT_SIZE];
+  snprintf(host, sizeof host, "%s", config->host);
+  struct conn_string cs = *base;
+  cs.host = host;
+  cs.https_port = ports->https;
+  cs.mqtt_port = ports->mqtt;
+  int len = conn_string_format(&cs, out, size);
+  if (len >= 0)
+    return DSTREAM_OK;
+  end_set(end, len, "the connection string is too long");
+  return len;
+}
+
+static int print_device(const struct config *config,
+                        const struct folder_ports *ports,
+                        struct identity_device *device, char *out, size_t size,
+                        struct dstream_end *end) {
+  struct conn_string cs = {0};
+  cs.device_id = device->id;
+  cs.key = device->primary.bytes;
+  cs.key_len = device->primary.len;
+  return print_string(&cs, config, ports, out, size, end);
+}
+
+static int device_error(int status, const char *id, struct dstream_end *end) {
+  const char *format = "the database failed; is its disk full?";
+  switch (status) {
+  case DSTREAM_OK:
+    return status;
+  case DSTREAM_EINVAL:
+    end_set(end, status,
+            "\"%.130s\" can't be a device's id: 1 to %d letters, digits and "
+            "-:.+%%_#*?!(),=@$'",
+            id, IDENTITY_ID_MAX);
+    break;
+  case DSTREAM_ESTATE:
+    end_set(end, status,
+            "there is a device \"%s\" already; \"dstream-hub "
+            "connection-string DIR --device ID\" shows its string",
+            id);
+    break;
+  case DSTREAM_ENOTFOUND:
+    end_set(end, status,
+            "there is no device \"%.130s\"; \"dstream-hub device list DIR\" "
+            "shows those there are",
+            id);
+    break;
+  default:
+    end_set(end, status, "%s", format);
+    break;
+  }
+  return status;
+}
+
+int folder_device_string(const struct config *config, const char *id, char *out,
+                         size_t size, struct dstream_end *end) {
+  struct folder_ports ports;
+  struct identity_store *store = NULL;
+  int status = folder_ports_public(config, &ports, end);
+  if (status == DSTREAM_OK)
+    status = store_open(config, true, &store, end);
+  if (status != DSTREAM_OK)
+    return status;
+  struct identity_device device;
+  status = device_error(identity_get(store, id, &device), id, end);
+  if (status == DSTREAM_OK)
+    status = print_device(config, &ports, &device, out, size, end);
+  identity_device_wipe(&device);
+  identity_close(store);
+  return status;
+}
+
+int folder_policy_string(const struct config *config, const char *name,
+                         char *out, size_t size, struct dstream_end *end) {
+  struct folder_ports ports;
+  struct identity_store *store = NULL;
+  int status = folder_ports_public(config, &ports, end);
+  if (status == DSTREAM_OK)
+    status = store_open(config, true, &store, end);
+  if (status != DSTREAM_OK)
+    return status;
+  struct identity_policy policy;
+  status = identity_policy_get(store, name, &policy);
+  if (status == DSTREAM_OK) {
+    struct conn_string cs = {0};
+    cs.policy = policy.name;
+    cs.key = policy.primary.bytes;
+    cs.key_len = policy.primary.len;
+    status = print_string(&cs, config, &ports, out, size, end);
+  } else {
+    end_set(end, status,
+            "there is no policy \"%.70s\"; a new hub has \"iothubowner\", "
+            "\"service\" and \"device\"",
+            name);
+  }
+  identity_policy_wipe(&policy);
+  identity_close(store);
+  return status;
+}
+
+/* ---- devices ---- */
+
+int folder_device_add(const struct config *config, const char *id, char *out,
+                      size_t size, struct dstream_end *end) {
+  struct folder_ports ports;
+  struct identity_store *store = NULL;
+  /* Not every id that the database takes fits into a connection string. */
+  if (!conn_string_id_valid(slice_of(id)))
+    return device_error(DSTREAM_EINVAL, id, end);
+  int status = folder_ports_public(config, &ports, end);
+  if (status == DSTREAM_OK)
+    status = store_open(config, false, &store, end);
+  if (status != DSTREAM_OK)
+    return status;
+  struct identity_device device;
+  memset(&device, 0, sizeof device);
+  status = identity_add(store, id, (int64_t)time(NULL), &device);
+  if (device_error(status, id, end) == DSTREAM_OK)
+    status = print_device(config, &ports, &device, out, size, end);
+  identity_device_wipe(&device);
+  identity_close(store);
+  return status;
+}
+
+int folder_device_remove(const struct config *config, const char *id,
+                         struct dstream_end *end) {
+  struct identity_store *store = NULL;
+  int status = store_open(config, false, &store, end);
+  if (status != DSTREAM_OK)
+    return status;
+  status = device_error(identity_remove(store, id), id, end);
+  identity_close(store);
+  return status;
+}
+
+struct listing {
+  FILE *out;
+  bool json;
+  size_t count;
+};
+
+static bool print_id(void *user, const struct identity_device *device) {
+  struct listing *listing = user;
+  if (!listing->json) {
+    fprintf(listing->out, "%s\n", device->id);
+    return true;
+  }
+  /* No character of an id needs escaping in JSON. */
+  fprintf(listing->out, "%s\n  {\"deviceId\": \"%s\", \"status\": \"%s\"}",
+          listing->count == 0 ? "" : ",", device->id,
+          device->enabled ? "enabled" : "disabled");
+  listing->count++;
+  return true;
+}
+
+int folder_device_list(const struct config *config, int json, FILE *out,
+                       struct dstream_end *end) {
+  struct identity_store *store = NULL;
+  int status = store_open(config, true, &store, end);
+  if (status != DSTREAM_OK)
+    return status;
+  struct listing listing = {.out = out, .json = json != 0};
+  if (json)
+    fputs("[", out);
+  status = identity_list(store, NULL, SIZE_MAX, print_id, &listing);
+  if (json)
+    fputs(listing.count == 0 ? "]\n" : "\n]\n", out);
+  identity_close(store);
+  return device_error(status, "", end);
+}

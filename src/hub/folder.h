@@ -1,0 +1,64 @@
+/* hub/folder.h - a hub's folder, as the command line and the running hub share
+ * it.  Every program that works on it changes into it first, so that all paths
+ * are relative, and short enough for unix sockets.
+ */
+#ifndef HUB_FOLDER_H
+#define HUB_FOLDER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <dstream/status.h>
+
+#include "hub/config.h"
+
+#define FOLDER_RUN_DIR    "run" /* mode 0700 */
+#define FOLDER_LOCK_FILE  FOLDER_RUN_DIR "/hub.lock"
+#define FOLDER_PORTS_FILE FOLDER_RUN_DIR "/ports.json"
+
+struct folder_ports {
+  uint16_t https;
+  uint16_t mqtt;
+};
+
+/* Changes into the folder and reads its hub.json.  DSTREAM_ENOTFOUND: it is no
+ * hub's folder; as config_load. */
+int folder_enter(const char *directory, struct config *config,
+                 struct dstream_end *end);
+
+/* Makes `run` and takes the lock that says that a hub runs here; it goes with
+ * the process, or when *fd is closed.  DSTREAM_ESTATE: another hub has it. */
+int folder_lock(int *fd, struct dstream_end *end);
+
+/* What a running hub has bound. */
+int folder_ports_write(const struct folder_ports *ports,
+                       struct dstream_end *end);
+/* DSTREAM_ENOTFOUND: no hub ever ran here; DSTREAM_EFORMAT. */
+int folder_ports_read(struct folder_ports *ports);
+
+/* What clients are told to dial: the configured ports; where those say "any",
+ * those of the last run.  DSTREAM_ESTATE: there was none. */
+int folder_ports_public(const struct config *config, struct folder_ports *ports,
+                        struct dstream_end *end);
+
+/* The connection string of a device, or of a policy (its primary key).  out
+ * holds a key: wipe it.  CONN_STRING_MAX bytes are enough.  DSTREAM_ENOTFOUND,
+ * DSTREAM_EINTERNAL and those of folder_ports_public. */
+int folder_device_string(const struct config *config, const char *id, char *out,
+                         size_t size, struct dstream_end *end);
+int folder_policy_string(const struct config *config, const char *policy,
+                         char *out, size_t size, struct dstream_end *end);
+
+/* Adds a device and gives its connection string.  DSTREAM_EINVAL: no id;
+ * DSTREAM_ESTATE: it is there already, or as folder_ports_public (then nothing
+ * was added). */
+int folder_device_add(const struct config *config, const char *id, char *out,
+                      size_t size, struct dstream_end *end);
+int folder_device_remove(const struct config *config, const char *id,
+                         struct dstream_end *end);
+
+/* Prints the ids, one a line, or as a JSON array of objects. */
+int folder_device_list(const struct config *config, int json, FILE *out,
+                       struct dstream_end *end);
+
+#endif
