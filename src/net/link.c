@@ -870,6 +870,10 @@ static void link_connected(struct link *link) {
 
 static void link_on_events(struct loop_watch *watch, unsigned events) {
   struct link *link = link_of_watch(watch);
+  if (events & LOOP_GONE) {
+    link_destroy(link);
+    return;
+  }
   if (link->state == LINK_CONNECTING) {
     link_connected(link);
   } else {

@@ -217,6 +217,13 @@ static void watch_hang_up(struct loop_watch *watch) {
     loop_timer_set(watch->loop, &watch->again, 0, on_watch_again);
 }
 
+static void watch_gone(struct loop_watch *watch) {
+  watch->wsi = NULL;
+  watch->fd = -1;
+  watch->want = 0;
+  watch->fn(watch, LOOP_GONE);
+}
+
 static int on_descriptor(struct lws *wsi, enum lws_callback_reasons reason,
                          struct loop_watch *watch) {
   dstream_loop *loop = watch->loop;
@@ -254,7 +261,9 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
     dstream_loop *loop = lws_context_user(lws_get_context(wsi));
     loop->watches--;
     watch = lws_get_opaque_user_data(wsi);
-    if (watch != NULL && !loop->freeing)
+    if (watch != NULL && loop->freeing)
+      watch_gone(watch);
+    else if (watch != NULL)
       watch_hang_up(watch);
     return 0;
   }
@@ -487,8 +496,10 @@ void dstream_loop_free(dstream_loop *loop) {
     return;
   resolver_free(loop->resolver);
   loop->freeing = true;
+  loop_enter(loop);
   if (loop->lws != NULL)
     lws_context_destroy(loop->lws);
+  loop_leave(loop);
   if (loop->backend != NULL && loop->library_loop != NULL)
     loop->backend->destroy(loop->library_loop);
   struct post *post = loop->posts;

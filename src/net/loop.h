@@ -21,6 +21,8 @@
 
 #define LOOP_READ  1u
 #define LOOP_WRITE 2u
+/* The loop is being freed; the descriptor is closed already. */
+#define LOOP_GONE 4u
 
 /* Another event library under libwebsockets; see net/loop_uv.h.  NULL: poll. */
 struct loop_backend {
