@@ -19,12 +19,14 @@ static inline struct slice slice_of(const char *text) {
 }
 
 static inline bool slice_eq(struct slice s, const char *text) {
-  return s.len == strlen(text) && memcmp(s.p, text, s.len) == 0;
+  return s.len == strlen(text) &&
+         (s.len == 0 || memcmp(s.p, text, s.len) == 0);
 }
 
 /* ASCII letters compare without their case. */
 static inline bool slice_eq_nocase(struct slice s, const char *text) {
-  return s.len == strlen(text) && strncasecmp(s.p, text, s.len) == 0;
+  return s.len == strlen(text) &&
+         (s.len == 0 || strncasecmp(s.p, text, s.len) == 0);
 }
 
 #endif
