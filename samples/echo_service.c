@@ -1,5 +1,4 @@
-/* echo_service - opens a stream to a device, sends it what it reads from stdin
- * and prints what comes back.
+/* echo_service - sends stdin to a device, prints what comes back.
  *   DSTREAM_CONNECTION_STRING='HostName=..;SharedAccessKeyName=..' \
  *   DSTREAM_CA_FILE=ca.pem  echo_service DEVICE [NAME]
  */
