@@ -19,8 +19,7 @@ static inline struct slice slice_of(const char *text) {
 }
 
 static inline bool slice_eq(struct slice s, const char *text) {
-  return s.len == strlen(text) &&
-         (s.len == 0 || memcmp(s.p, text, s.len) == 0);
+  return s.len == strlen(text) && (s.len == 0 || memcmp(s.p, text, s.len) == 0);
 }
 
 /* ASCII letters compare without their case. */

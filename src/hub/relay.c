@@ -70,7 +70,7 @@ static size_t side_room(struct side *side) {
   if (!side_takes(side))
     return 0;
   size_t space = link_space(side->link);
-  size_t header = side->ws ? STREAM_FRAME_HEADER_MAX : 0;
+  size_t header = side->ws ? ws_header_size(space, false) : 0;
   return space > header ? space - header : 0;
 }
 
@@ -83,8 +83,8 @@ static void side_put(struct side *side, const uint8_t *data, size_t len) {
   uint8_t *frame = loop_frame_buffer(side->relay->loop);
   size_t taken = 0;
   side_pull(side);
-  size_t n = stream_core_frame(&side->core, data, len, frame,
-                               len + STREAM_FRAME_HEADER_MAX, &taken);
+  size_t n =
+      stream_core_frame(&side->core, data, len, frame, LOOP_RECORD, &taken);
   assert(n == 0 || taken == len);
   if (n > 0)
     link_write(side->link, frame, n);
