@@ -65,8 +65,8 @@ bool broker_presence_head(struct slice payload, uint64_t *number,
   }
   char c = line.p[line.len - 1];
   *kind = (enum broker_presence_kind)c;
-  return line.p[digits] == ' ' &&
-         (c == BROKER_CHANGE || c == BROKER_BEGIN || c == BROKER_END);
+  return line.p[digits] == ' ' && (c == BROKER_CHANGE || c == BROKER_BEGIN ||
+                                   c == BROKER_END || c == BROKER_STILL);
 }
 
 bool broker_presence_next(struct slice *rest, enum broker_presence *state,

@@ -54,7 +54,8 @@ enum broker_presence {
 enum broker_presence_kind {
   BROKER_CHANGE = 'c', /* these changed */
   BROKER_BEGIN = 'b',  /* a snapshot begins; no entries */
-  BROKER_END = 'e'     /* whoever was not told since then is gone; no entries */
+  BROKER_END = 'e',    /* whoever was not told since then is gone; no entries */
+  BROKER_STILL = 's'   /* nothing new since this number; no entries */
 };
 
 /* "id LF topic" into out; returns the length, or 0 when it does not fit. */

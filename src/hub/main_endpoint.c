@@ -245,7 +245,8 @@ static void on_presence(struct main_endpoint *endpoint, struct slice payload) {
   struct slice rest;
   if (!broker_presence_head(payload, &number, &kind, &rest))
     return;
-  bool gap = endpoint->number != 0 && number != endpoint->number + 1;
+  uint64_t expected = endpoint->number + (kind != BROKER_STILL);
+  bool gap = endpoint->number != 0 && number != expected;
   endpoint->number = number;
   if (kind == BROKER_BEGIN) {
     endpoint->in_snapshot = true;

@@ -772,6 +772,35 @@ static void test_snapshot(void **state) {
   }
 }
 
+/* The hub is busy for so long that the broker drops what it has to say: the hub
+ * notices, and asks for all again. */
+static void test_lost_presence(void **state) {
+  struct broker_options options = options_of(world.folder);
+  char id[IDENTITY_ID_MAX + 1];
+  (void)state;
+  options.max_queued = 20;
+  start(&options);
+  snprintf(id, sizeof id, "%0128d", 1);
+  struct player *noisy = ready_device(id);
+  struct player *leaver = ready_device("leaver");
+  struct player *comer = dial_for("comer", 60);
+  for (int i = 0; i < 4000; i++) {
+    int before = noisy->subacks;
+    mosquitto_unsubscribe(noisy->client, NULL, REQUESTS);
+    mosquitto_subscribe(noisy->client, NULL, REQUESTS, 0);
+    while (noisy->subacks == before)
+      assert_int_equal(mosquitto_loop(noisy->client, 100, 1), MOSQ_ERR_SUCCESS);
+  }
+  mosquitto_disconnect(leaver->client);
+  while (comer->connack != 0)
+    assert_int_equal(mosquitto_loop(comer->client, 100, 1), MOSQ_ERR_SUCCESS);
+  WAIT(strstr(world.log, "dropped for client " BROKER_HUB_CLIENT) != NULL);
+  WAIT(main_endpoint_is_ready(world.endpoint, id) &&
+       main_endpoint_connected(world.endpoint, "comer") &&
+       !main_endpoint_connected(world.endpoint, "leaver"));
+  assert_int_equal(world.downs, 0);
+}
+
 /* The broker then checks every client again. */
 static void test_reload_disturbs_nobody(void **state) {
   (void)state;
@@ -960,6 +989,7 @@ int main(void) {
       TEST(test_takeover_storm),
       TEST(test_broker_killed),
       TEST(test_snapshot),
+      TEST(test_lost_presence),
       TEST(test_reload_disturbs_nobody),
       TEST(test_one_hub_in_a_folder),
       TEST(test_files_are_private),

@@ -70,11 +70,13 @@ int hub_message(int event, void *event_data, void *user) {
   const struct mosquitto_evt_message *message = event_data;
   if (message->client != plugin.hub)
     return MOSQ_ERR_ACL_DENIED;
-  if (strcmp(message->topic, BROKER_TOPIC_ASK) == 0)
+  if (strcmp(message->topic, BROKER_TOPIC_ASK) == 0) {
     ask(message);
-  else if (strcmp(message->topic, BROKER_TOPIC_SNAPSHOT) == 0)
+  } else if (strcmp(message->topic, BROKER_TOPIC_SNAPSHOT) == 0) {
     presence_snapshot();
-  else if (strcmp(message->topic, BROKER_TOPIC_TICK) == 0)
+  } else if (strcmp(message->topic, BROKER_TOPIC_TICK) == 0) {
     plugin_tick();
+    presence_still();
+  }
   return MOSQ_ERR_ACL_DENIED; /* handled: the broker routes nothing */
 }

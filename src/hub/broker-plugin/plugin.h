@@ -65,6 +65,8 @@ struct printable printable(const char *text);
 void presence_tell(enum broker_presence state, const char *id);
 /* Tells it everybody. */
 void presence_snapshot(void);
+/* Tells it the number of the last message, which may have been dropped. */
+void presence_still(void);
 
 /* ---- tick.c: what is due once a second, paced by the hub's client ---- */
 void plugin_tick(void);

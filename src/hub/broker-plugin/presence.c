@@ -36,3 +36,11 @@ void presence_snapshot(void) {
   broker_presence_begin(&out, ++plugin.presence_number, BROKER_END);
   send_presence(&out);
 }
+
+void presence_still(void) {
+  struct broker_presence_out out;
+  if (!plugin.hub_listens)
+    return;
+  broker_presence_begin(&out, plugin.presence_number, BROKER_STILL);
+  send_presence(&out);
+}
