@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -26,6 +27,15 @@ static void reset_signals(void) {
   for (int sig = 1; sig < NSIG; sig++)
     signal(sig, SIG_DFL);
   sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* One descriptor for each device. */
+static void raise_descriptor_limit(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+    return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static void close_others(void) {
@@ -54,6 +64,8 @@ static void run_child(const char **argv, const char *directory, int output,
     _exit(126);
   close_others();
   reset_signals();
+  raise_descriptor_limit();
+  setpgid(0, 0); /* an interrupt from the terminal is for the hub alone */
   if (chdir(directory) != 0) {
     say("Error: the hub's folder can't be entered\n");
     _exit(126);

@@ -7,9 +7,10 @@
 
 /* Runs program with the argument "-c config" in `directory`, input from
  * /dev/null, both outputs to a new pipe, no other descriptor open, default
- * signals.  The kernel kills it when the calling thread ends.  If it can't be
- * executed it writes why to the pipe and exits.  Returns 0, *pid and the pipe's
- * reading end, or DSTREAM_ESYSTEM and errno. */
+ * signals, a process group of its own, as many descriptors as it may have.  The
+ * kernel kills it when the calling thread ends.  If it can't be executed it
+ * writes why to the pipe and exits.  Returns 0, *pid and the pipe's reading
+ * end, or DSTREAM_ESYSTEM and errno. */
 int child_start(const char *program, const char *config, const char *directory,
                 pid_t *pid, int *output);
 
