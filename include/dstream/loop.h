@@ -40,8 +40,8 @@ struct dstream_loop_options {
   dstream_log_fn *log; /* default: nothing is logged */
   void *log_user;
   enum dstream_log_level log_level; /* default: DSTREAM_LOG_INFO */
-  unsigned max_fds; /* descriptors at most, a bound on the loop's tables.
-                       Default: the process's limit, 16384 at most. */
+  unsigned max_fds; /* connections of this loop at most.  Default: the
+                       process's limit of descriptors, 16384 at most */
 };
 
 /* Makes a loop.  options may be NULL.

@@ -390,14 +390,15 @@ static unsigned fd_limit(const struct dstream_loop_options *options) {
   return most < 16 ? 16 : most;
 }
 
-static int loop_create_context(dstream_loop *loop, unsigned max_fds) {
+static int loop_create_context(dstream_loop *loop) {
   lws_set_log_level(0, NULL);
   struct lws_context_creation_info info;
   memset(&info, 0, sizeof info);
   info.port = CONTEXT_PORT_NO_LISTEN;
   info.protocols = protocols;
   info.user = loop;
-  info.fd_limit_per_thread = max_fds;
+  /* fd_limit_per_thread stays 0: with a limit of its own libwebsockets looks
+   * descriptors up by walking its table for each event.  watches_max bounds. */
   info.gid = (gid_t)-1;
   info.uid = (uid_t)-1;
   info.options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS |
@@ -440,9 +441,8 @@ int loop_new(dstream_loop **out, const struct dstream_loop_options *options,
       loop->frame_buffer != NULL)
     status =
         backend == NULL ? DSTREAM_OK : backend->create(&loop->library_loop);
-  /* libwebsockets wants a few descriptors for itself. */
   if (status == DSTREAM_OK)
-    status = loop_create_context(loop, loop->watches_max + 8);
+    status = loop_create_context(loop);
   if (status != DSTREAM_OK) {
     dstream_loop_free(loop);
     return status;
