@@ -101,7 +101,6 @@ static void conn_join(struct conn *conn, struct link *local,
                       struct stream_core *core) {
   static const struct relay_events events = {.on_end = on_relay_end};
   struct front *front = conn->front;
-  loop_timer_cancel(&conn->timer);
   if (relay_new(&conn->relay, front->loop, CLOSE_TIMEOUT_MS, &events, conn) !=
       DSTREAM_OK) {
     link_abort(local);
@@ -172,6 +171,7 @@ static bool conn_to_http(struct conn *conn, const struct http_head *head) {
   if (link_adopt(&local, front->loop, pair[0], &options, &none, NULL) !=
       DSTREAM_OK)
     return false;
+  loop_timer_cancel(&conn->timer); /* the HTTP server has timeouts of its own */
   conn_join(conn, local, NULL);
   return true;
 }
@@ -272,13 +272,18 @@ static void on_head_end(void *user, const struct dstream_end *why) {
   conn_free(conn);
 }
 
-static void on_head_timeout(struct loop_timer *timer) {
+static void on_handshake_timeout(struct loop_timer *timer) {
   struct conn *conn =
       (struct conn *)(void *)((char *)timer - offsetof(struct conn, timer));
-  if (conn->head_len > 0)
+  if (conn->relay != NULL) {
+    /* The broker answers CONNECT, and nothing else comes first. */
+    if (relay_bytes(conn->relay, RELAY_B) == 0)
+      conn_free(conn);
+  } else if (conn->head_len > 0) {
     conn_refuse(conn, 408, "the request head did not come in time");
-  else
+  } else {
     conn_free(conn);
+  }
 }
 
 /* ---- MQTT: straight to the broker ---- */
@@ -320,7 +325,7 @@ static void take_connection(struct listener *listener, int fd) {
     return;
   }
   loop_timer_set(front->loop, &conn->timer, front->options.handshake_ms,
-                 on_head_timeout);
+                 on_handshake_timeout);
 }
 
 static void on_accept_again(struct loop_timer *timer) {

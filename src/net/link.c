@@ -25,6 +25,8 @@
 /* With several addresses, how long one may take. */
 #define ADDRESS_TIMEOUT_MS 4000
 #define PROXY_HEAD_MAX     4096
+/* A unix socket whose backlog is full refuses at once. */
+#define UNIX_RETRY_MS 5
 
 enum link_state {
   LINK_RESOLVING,  /* awaits the addresses.  CONNECTING, ENDED */
@@ -55,6 +57,7 @@ struct link {
   uint16_t port;
   struct link_proxy proxy;
   struct resolve_answer *answer; /* while connecting */
+  bool unix_path;                /* host is the path of a unix socket */
   unsigned next_address;
   int socket_buffer;
 
@@ -84,6 +87,7 @@ static void link_on_events(struct loop_watch *watch, unsigned events);
 static void link_fail(struct link *link, const struct dstream_end *why);
 static void link_schedule(struct link *link);
 static void link_try_address(struct link *link);
+static void link_try_unix(struct link *link);
 static void link_deliver(struct link *link);
 
 static struct link *link_of_watch(struct loop_watch *watch) {
@@ -247,7 +251,9 @@ static void link_on_timer(struct loop_timer *timer) {
   end_timed_out(&end, link);
   bool over = link->connect_deadline_ms != 0 &&
               loop_now_ms() >= link->connect_deadline_ms;
-  if (!over && link->state == LINK_CONNECTING) {
+  if (!over && link->unix_path && link->watch.fd < 0) {
+    link_try_unix(link);
+  } else if (!over && link->state == LINK_CONNECTING) {
     link->last_error = end;
     loop_watch_close(&link->watch);
     link_try_address(link);
@@ -948,33 +954,47 @@ int link_connect(struct link **out, dstream_loop *loop, const char *host,
   return DSTREAM_OK;
 }
 
+static void link_try_unix(struct link *link) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  memcpy(address.sun_path, link->host, strlen(link->host));
+  if (start_connect(link, (const struct sockaddr *)&address, sizeof address)) {
+    arm_connect_timer(link);
+    update_want(link);
+  } else if (link->last_error.sys_errno == EAGAIN &&
+             link->connect_deadline_ms != 0) {
+    loop_timer_set(link->loop, &link->timer, UNIX_RETRY_MS, link_on_timer);
+  } else {
+    link_fail(link, &link->last_error);
+  }
+}
+
+static void on_unix_start(struct loop_task *task) {
+  link_try_unix(
+      (struct link *)(void *)((char *)task - offsetof(struct link, work)));
+}
+
 int link_connect_unix(struct link **out, dstream_loop *loop, const char *path,
                       const struct link_options *options,
                       const struct link_callbacks *callbacks, void *user) {
-  struct sockaddr_un address = {.sun_family = AF_UNIX};
-  if (strlen(path) >= sizeof address.sun_path)
+  if (strlen(path) >= sizeof((struct sockaddr_un *)0)->sun_path)
     return DSTREAM_EINVAL;
-  memcpy(address.sun_path, path, strlen(path));
   struct link *link = link_new(loop, options, callbacks, user);
   if (link == NULL)
     return DSTREAM_ENOMEM;
   link->watch.fd = -1;
+  link->unix_path = true;
   snprintf(link->host, sizeof link->host, "%s", path);
   snprintf(link->peer, sizeof link->peer, "%.*s", (int)sizeof link->peer - 1,
            path);
   int status = link_add_tls(link, path);
-  if (status == DSTREAM_OK &&
-      !start_connect(link, (const struct sockaddr *)&address, sizeof address))
-    status = link->last_error.status;
   if (status != DSTREAM_OK) {
     link_discard(link);
     return status;
   }
-  set_state(link, LINK_CONNECTING);
   if (options->connect_timeout_ms != 0)
     link->connect_deadline_ms = loop_now_ms() + options->connect_timeout_ms;
-  arm_connect_timer(link);
-  update_want(link);
+  set_state(link, LINK_CONNECTING);
+  loop_defer(loop, &link->work, on_unix_start);
   *out = link;
   return DSTREAM_OK;
 }

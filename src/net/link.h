@@ -68,7 +68,9 @@ int link_connect(struct link **out, dstream_loop *loop, const char *host,
                  const struct link_options *options,
                  const struct link_callbacks *callbacks, void *user);
 
-/* Connects to a unix socket. */
+/* Connects to a unix socket; when its backlog is full, again and again until
+ * the connect timeout.  DSTREAM_EINVAL (the path is too long), DSTREAM_ENOMEM.
+ */
 int link_connect_unix(struct link **out, dstream_loop *loop, const char *path,
                       const struct link_options *options,
                       const struct link_callbacks *callbacks, void *user);
