@@ -33,8 +33,7 @@ static struct mqtt_job *next_job(void) {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += MQTT_WORKER_LINGER_S;
-    if (pthread_cond_timedwait(&worker.wake, &worker.lock, &until) ==
-        ETIMEDOUT)
+    if (pthread_cond_timedwait(&worker.wake, &worker.lock, &until) == ETIMEDOUT)
       break;
   }
   struct mqtt_job *job = worker.jobs;
