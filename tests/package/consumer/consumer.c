@@ -4,20 +4,33 @@
 
 #include <dstream/dstream.h>
 
+static void on_request(dstream_device *device, void *user,
+                       dstream_request *request) {
+  (void)device, (void)user;
+  dstream_request_reject(request, NULL);
+}
+
+static int fail(const char *what, int status) {
+  fprintf(stderr, "%s: %s\n", what, dstream_status_name(status));
+  return 1;
+}
+
 int main(void) {
   struct dstream_device_options options = {.size = sizeof(options)};
-  struct dstream_device_callbacks callbacks = {NULL, NULL, NULL};
+  struct dstream_device_callbacks callbacks = {.on_request = on_request};
   struct dstream_end error;
   dstream_device *device = NULL;
   dstream_loop *loop = NULL;
+  int status;
 
   options.connection_string = "not a connection string";
-  if (dstream_device_new(&device, &options, &callbacks, NULL, &error) !=
-      DSTREAM_ECONNSTRING) {
-    return 1;
+  status = dstream_device_new(&device, &options, &callbacks, NULL, &error);
+  if (status != DSTREAM_ECONNSTRING) {
+    return fail("dstream_device_new", status);
   }
-  if (dstream_loop_new(&loop, NULL) != DSTREAM_OK) {
-    return 1;
+  status = dstream_loop_new(&loop, NULL);
+  if (status != DSTREAM_OK) {
+    return fail("dstream_loop_new", status);
   }
   dstream_loop_free(loop);
   dstream_service_free(NULL);
