@@ -71,6 +71,8 @@ told() { # prints stamped lines with their time since start_us in ms
     who = $2
     ms = ($1 - start) / 1000
     sub(/^[0-9]+ [a-z]+ /, "")
+    sub(/^[0-9][0-9T:.-]*Z? /, "") # its own clock: ours stands before it
+    sub(/^[a-z]+ hub: /, "")
     printf "  %8.1f ms  %-8s %s\n", ms, who, $0
   }'
 }
