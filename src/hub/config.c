@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,10 +185,13 @@ static int wrong(const struct option *option, struct dstream_end *error) {
 
 static bool read_number(const struct option *option, const cJSON *item,
                         struct config *config) {
-  if (!cJSON_IsNumber(item) || floor(item->valuedouble) != item->valuedouble ||
-      item->valuedouble < option->min || item->valuedouble > option->max)
+  if (!cJSON_IsNumber(item) || item->valuedouble < option->min ||
+      item->valuedouble > option->max)
     return false;
-  *(unsigned *)option_place(option, config) = (unsigned)item->valuedouble;
+  unsigned number = (unsigned)item->valuedouble;
+  if (number != item->valuedouble)
+    return false;
+  *(unsigned *)option_place(option, config) = number;
   return true;
 }
 

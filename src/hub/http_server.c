@@ -1,0 +1,455 @@
+#include "hub/http_server.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/http_body.h"
+
+#define IN_SIZE   (HTTP_HEAD_MAX + 4096)
+#define OUT_SIZE  (16384 + 1024)
+#define PEER_SIZE 80
+#define DRAIN_MS  2000
+#define DRAIN_MAX (1u << 20)
+
+/* HEAD    awaits a request's head; next BODY, or the end
+ * BODY    awaits the rest of its body; next PENDING, or WRITING (too large)
+ * PENDING awaits the reply; next WRITING, or the end: the client went
+ * WRITING awaits room for the rest of the reply; next HEAD or DRAIN
+ * DRAIN   said its last word and awaits the client's end, so that what the
+ *         client still sends does not destroy the reply on its way */
+enum state { HEAD, BODY, PENDING, WRITING, DRAIN };
+
+struct http_exchange {
+  struct http_server *server;
+  struct http_exchange *next, *prev;
+  enum state state;
+  struct loop_watch watch;
+  struct loop_timer timer;
+  struct loop_task task; /* goes on with what is in the buffer */
+  struct http_body body;
+  size_t body_taken;
+  size_t drained;
+  void (*on_cancel)(void *user);
+  void *user;
+  bool keep_alive;
+  bool head_only; /* HEAD: the reply's body is only measured */
+  char *in;       /* IN_SIZE bytes, while there is something to hold */
+  size_t in_len;
+  size_t head_len; /* of the request at the start of `in` */
+  char *out;       /* what is left of the reply */
+  size_t out_len, out_sent;
+  struct http_head head;
+  char peer[PEER_SIZE];
+};
+
+struct http_server {
+  dstream_loop *loop;
+  struct http_server_options options;
+  http_server_fn *handler;
+  void *user;
+  struct http_exchange all; /* list head */
+  unsigned count;
+};
+
+static void go_on(struct loop_task *task);
+static void on_timeout(struct loop_timer *timer);
+
+static void connection_free(struct http_exchange *c) {
+  loop_watch_close(&c->watch);
+  loop_timer_cancel(&c->timer);
+  loop_task_cancel(&c->task);
+  c->next->prev = c->prev;
+  c->prev->next = c->next;
+  c->server->count--;
+  free(c->in);
+  free(c->out);
+  free(c);
+}
+
+static void connection_end(struct http_exchange *c) {
+  void (*on_cancel)(void *) = c->state == PENDING ? c->on_cancel : NULL;
+  void *user = c->user;
+  connection_free(c);
+  if (on_cancel != NULL)
+    on_cancel(user);
+}
+
+static void set_timer(struct http_exchange *c, uint64_t ms) {
+  loop_timer_set(c->server->loop, &c->timer, ms, on_timeout);
+}
+
+static struct http_exchange *of_timer(struct loop_timer *timer) {
+  return (
+      struct http_exchange *)(void *)((char *)timer -
+                                      offsetof(struct http_exchange, timer));
+}
+
+/* ---- writing ---- */
+
+static void begin_drain(struct http_exchange *c) {
+  c->state = DRAIN;
+  free(c->in);
+  c->in = NULL;
+  c->in_len = 0;
+  shutdown(c->watch.fd, SHUT_WR);
+  set_timer(c, DRAIN_MS);
+  loop_watch_want(&c->watch, LOOP_READ);
+}
+
+static void reply_done(struct http_exchange *c) {
+  free(c->out);
+  c->out = NULL;
+  if (!c->keep_alive) {
+    begin_drain(c);
+    return;
+  }
+  c->state = HEAD;
+  set_timer(c, c->in_len > 0 ? c->server->options.head_ms
+                             : c->server->options.idle_ms);
+  loop_watch_want(&c->watch, LOOP_READ);
+  if (c->in_len > 0)
+    loop_defer(c->server->loop, &c->task, go_on);
+}
+
+/* Sends what can be sent; the connection may end. */
+static void flush(struct http_exchange *c) {
+  while (c->out_sent < c->out_len) {
+    ssize_t n = send(c->watch.fd, c->out + c->out_sent,
+                     c->out_len - c->out_sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+      loop_watch_want(&c->watch, LOOP_WRITE);
+      return;
+    }
+    if (n < 0) {
+      connection_end(c);
+      return;
+    }
+    c->out_sent += (size_t)n;
+  }
+  reply_done(c);
+}
+
+static const char *phrase(int status) {
+  static const struct {
+    int status;
+    const char *text;
+  } phrases[] = {{200, "OK"},
+                 {400, "Bad Request"},
+                 {401, "Unauthorized"},
+                 {403, "Forbidden"},
+                 {404, "Not Found"},
+                 {405, "Method Not Allowed"},
+                 {413, "Content Too Large"},
+                 {429, "Too Many Requests"},
+                 {431, "Request Header Fields Too Large"},
+                 {500, "Internal Server Error"},
+                 {503, "Service Unavailable"},
+                 {504, "Gateway Timeout"}};
+  for (size_t i = 0; i < sizeof phrases / sizeof phrases[0]; i++) {
+    if (phrases[i].status == status)
+      return phrases[i].text;
+  }
+  return "Unknown";
+}
+
+static int print_head(char *out, size_t size, const struct http_answer *answer,
+                      bool keep_alive) {
+  char date[40] = "";
+  time_t now = time(NULL);
+  struct tm utc;
+  if (gmtime_r(&now, &utc) != NULL)
+    strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", &utc);
+  return snprintf(out, size,
+                  "HTTP/1.1 %d %s\r\nServer: dstream-hub\r\nDate: %s\r\n"
+                  "Content-Length: %zu\r\n%s%s%s%s%s\r\n",
+                  answer->status, phrase(answer->status), date,
+                  answer->body_len,
+                  answer->type != NULL ? "Content-Type: " : "",
+                  answer->type != NULL ? answer->type : "",
+                  answer->type != NULL ? "\r\n" : "",
+                  answer->headers != NULL ? answer->headers : "",
+                  keep_alive ? "" : "Connection: close\r\n");
+}
+
+static void begin_reply(struct http_exchange *c,
+                        const struct http_answer *answer) {
+  c->state = WRITING;
+  c->on_cancel = NULL;
+  set_timer(c, c->server->options.head_ms);
+  c->out = malloc(OUT_SIZE);
+  int len =
+      c->out == NULL ? -1 : print_head(c->out, OUT_SIZE, answer, c->keep_alive);
+  if (len < 0 || (size_t)len + answer->body_len > OUT_SIZE) {
+    set_timer(c, 0); /* no memory, or no such answer: the end */
+    return;
+  }
+  size_t body_len = c->head_only ? 0 : answer->body_len;
+  if (body_len > 0)
+    memcpy(c->out + len, answer->body, body_len);
+  c->out_len = (size_t)len + body_len;
+  c->out_sent = 0;
+  loop_watch_want(&c->watch, LOOP_WRITE);
+}
+
+void http_exchange_reply(struct http_exchange *exchange,
+                         const struct http_answer *answer) {
+  assert(exchange->state == PENDING);
+  begin_reply(exchange, answer);
+}
+
+void http_exchange_on_cancel(struct http_exchange *exchange,
+                             void (*fn)(void *user), void *user) {
+  if (exchange->state == PENDING) {
+    exchange->on_cancel = fn;
+    exchange->user = user;
+  }
+}
+
+/* The request itself is wrong: what follows it can't be understood. */
+static void refuse(struct http_exchange *c, int status) {
+  struct http_answer answer = {
+      .status = status, .type = "text/plain", .body = phrase(status)};
+  answer.body_len = strlen(answer.body);
+  c->keep_alive = false;
+  begin_reply(c, &answer);
+}
+
+/* ---- reading ---- */
+
+static void drop_input(struct http_exchange *c, size_t len) {
+  memmove(c->in, c->in + len, c->in_len - len);
+  c->in_len -= len;
+  if (c->in_len == 0) {
+    free(c->in);
+    c->in = NULL;
+  }
+}
+
+static void dispatch(struct http_exchange *c) {
+  c->state = PENDING;
+  loop_timer_cancel(&c->timer);
+  c->server->handler(c->server->user, c, &c->head, c->peer);
+  drop_input(c, c->head_len);
+}
+
+/* Takes the body's bytes, which begin after the head.  True when complete. */
+static bool take_body(struct http_exchange *c) {
+  size_t used = 0;
+  char *body = c->in + c->head_len;
+  size_t had = c->in_len - c->head_len;
+  while (!c->body.done && used < had) {
+    size_t step = 0;
+    long n =
+        http_body_feed(&c->body, body + used, had - used, &step, body + used);
+    if (n < 0) {
+      refuse(c, 400);
+      return false;
+    }
+    used += step;
+    c->body_taken += step;
+    if (c->body_taken > c->server->options.max_body) {
+      refuse(c, 413);
+      return false;
+    }
+    if (step == 0)
+      break;
+  }
+  memmove(body, body + used, had - used);
+  c->in_len -= used;
+  return c->body.done;
+}
+
+/* Says how long the body is.  0 or the status to refuse with. */
+static int begin_body(struct http_exchange *c) {
+  const struct http_head *head = &c->head;
+  uint64_t length = 0;
+  c->body = (struct http_body){.kind = HTTP_BODY_LENGTH};
+  c->body_taken = 0;
+  if (http_head_count(head, "Transfer-Encoding") > 0) {
+    struct slice coding = http_head_get(head, "Transfer-Encoding");
+    if (http_head_count(head, "Transfer-Encoding") != 1 ||
+        http_head_count(head, "Content-Length") != 0 ||
+        !slice_eq_nocase(coding, "chunked") || head->minor == 0)
+      return 400;
+    c->body.kind = HTTP_BODY_CHUNKED;
+    return 0;
+  }
+  if (http_head_content_length(head, &length) < 0)
+    return 400;
+  if (length > c->server->options.max_body)
+    return 413;
+  c->body.left = length;
+  c->body.done = length == 0;
+  return 0;
+}
+
+static void begin_request(struct http_exchange *c) {
+  const struct http_head *head = &c->head;
+  c->head_len = head->length;
+  c->head_only = slice_eq(head->method, "HEAD");
+  c->keep_alive =
+      head->minor > 0 && !http_head_has_token(head, "Connection", "close");
+  int refused = begin_body(c);
+  if (refused == 0 && head->minor > 0 && http_head_count(head, "Host") != 1)
+    refused = 400; /* RFC 9112 3.2 */
+  if (refused != 0) {
+    refuse(c, refused);
+    return;
+  }
+  c->state = BODY;
+  if (!c->body.done && c->in_len == c->head_len &&
+      http_head_has_token(head, "Expect", "100-continue")) {
+    static const char go[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    /* A client that does not read it goes on by itself. */
+    (void)!send(c->watch.fd, go, sizeof go - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+  }
+}
+
+/* Handles what is in the buffer. */
+static void process(struct http_exchange *c) {
+  if (c->state == HEAD && c->in_len > 0) {
+    int status = http_head_parse_request(&c->head, c->in, c->in_len);
+    if (status == DSTREAM_EAGAIN)
+      return;
+    if (status == DSTREAM_OK)
+      begin_request(c);
+    else
+      refuse(c, status == DSTREAM_ELIMIT ? 431 : 400);
+  }
+  if (c->state == BODY && (c->body.done || take_body(c)))
+    dispatch(c);
+}
+
+static void go_on(struct loop_task *task) {
+  struct http_exchange *c =
+      (struct http_exchange *)(void *)((char *)task -
+                                       offsetof(struct http_exchange, task));
+  process(c);
+}
+
+static void drain(struct http_exchange *c) {
+  char scrap[4096];
+  ssize_t n = recv(c->watch.fd, scrap, sizeof scrap, MSG_DONTWAIT);
+  if (n > 0)
+    c->drained += (size_t)n;
+  if (n == 0 || c->drained > DRAIN_MAX ||
+      (n < 0 && errno != EINTR && errno != EAGAIN))
+    connection_end(c);
+}
+
+static void receive(struct http_exchange *c) {
+  if (c->in == NULL) {
+    c->in = malloc(IN_SIZE);
+    c->in_len = 0;
+    if (c->in == NULL) {
+      connection_end(c);
+      return;
+    }
+    if (c->state == HEAD)
+      set_timer(c, c->server->options.head_ms);
+  }
+  if (c->in_len == IN_SIZE) { /* a request waits behind the pending one */
+    loop_watch_want(&c->watch, 0);
+    return;
+  }
+  ssize_t n =
+      recv(c->watch.fd, c->in + c->in_len, IN_SIZE - c->in_len, MSG_DONTWAIT);
+  if (n < 0 && (errno == EINTR || errno == EAGAIN))
+    return;
+  if (n <= 0) {
+    connection_end(c);
+    return;
+  }
+  c->in_len += (size_t)n;
+  process(c);
+}
+
+static void on_event(struct loop_watch *watch, unsigned events) {
+  struct http_exchange *c =
+      (struct http_exchange *)(void *)((char *)watch -
+                                       offsetof(struct http_exchange, watch));
+  if (events & LOOP_WRITE) {
+    if (c->state == WRITING)
+      flush(c);
+  } else if (c->state == DRAIN) {
+    drain(c);
+  } else if (c->state != WRITING) {
+    receive(c);
+  }
+}
+
+static void on_timeout(struct loop_timer *timer) {
+  struct http_exchange *c = of_timer(timer);
+  connection_end(c);
+}
+
+/* ---- life ---- */
+
+int http_server_new(struct http_server **out, dstream_loop *loop,
+                    const struct http_server_options *options,
+                    http_server_fn *handler, void *user) {
+  struct http_server *server = calloc(1, sizeof *server);
+  if (server == NULL)
+    return DSTREAM_ENOMEM;
+  server->loop = loop;
+  server->options = *options;
+  if (server->options.max_connections == 0)
+    server->options.max_connections = 4000;
+  if (server->options.head_ms == 0)
+    server->options.head_ms = 10000;
+  if (server->options.idle_ms == 0)
+    server->options.idle_ms = 60000;
+  server->handler = handler;
+  server->user = user;
+  server->all.next = server->all.prev = &server->all;
+  *out = server;
+  return DSTREAM_OK;
+}
+
+int http_server_take(struct http_server *server, int fd, const char *peer) {
+  struct http_exchange *c = NULL;
+  int status = DSTREAM_ELIMIT;
+  if (server->count < server->options.max_connections) {
+    c = calloc(1, sizeof *c);
+    status = DSTREAM_ENOMEM;
+  }
+  if (c == NULL) {
+    close(fd);
+    return status;
+  }
+  status = loop_watch_start(server->loop, &c->watch, fd, on_event);
+  if (status != DSTREAM_OK) {
+    free(c);
+    return status;
+  }
+  c->server = server;
+  c->next = &server->all;
+  c->prev = server->all.prev;
+  c->prev->next = c;
+  server->all.prev = c;
+  server->count++;
+  snprintf(c->peer, sizeof c->peer, "%s", peer);
+  set_timer(c, server->options.head_ms);
+  loop_watch_want(&c->watch, LOOP_READ);
+  return DSTREAM_OK;
+}
+
+unsigned http_server_count(const struct http_server *server) {
+  return server->count;
+}
+
+void http_server_free(struct http_server *server) {
+  if (server == NULL)
+    return;
+  while (server->all.next != &server->all)
+    connection_end(server->all.next);
+  free(server);
+}

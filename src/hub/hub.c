@@ -1,0 +1,553 @@
+#include "hub/hub.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/crypto.h"
+#include "core/end.h"
+#include "hub/broker.h"
+#include "hub/folder.h"
+#include "hub/front.h"
+#include "hub/gateway.h"
+#include "hub/handshake.h"
+#include "hub/identity.h"
+#include "hub/main_endpoint.h"
+#include "hub/rest.h"
+#include "net/loop.h"
+#include "net/loop_uv.h"
+
+#define START_MS      20000 /* for the broker to come up */
+#define STOP_MS       3000  /* for streams to close */
+#define STOP_STEP_MS  20
+#define FDS_MIN       1024
+#define FDS_PER_CONN  3
+#define LOG_TEXT_MAX  1024
+#define EVERY_ADDRESS "0.0.0.0"
+
+struct hub {
+  const struct config *config;
+  dstream_loop *loop;
+  int lock;
+  sigset_t signals;
+  struct loop_watch signal_watch;
+  struct loop_timer wake_timer;  /* the handshakes' */
+  struct loop_timer start_timer; /* then the one that waits for the end */
+  uint64_t stop_by_ms;
+  uint8_t token_key[CRYPTO_SHA256_LEN];
+  struct identity_store *store;
+  struct identity_names names;
+  struct gateway *gateway;
+  struct handshake *handshake;
+  struct rest *rest;
+  struct broker *broker;
+  struct front *front;
+  struct main_endpoint *endpoint;
+  bool ready;
+  bool stopping;
+  struct dstream_end end; /* why it ended; status 0: as asked */
+};
+
+/* ---- log: one line on stderr, in one write ---- */
+
+static void write_line(void *user, enum dstream_log_level level,
+                       const char *text) {
+  (void)user;
+  static const char *const names[] = {"", "error", "warning", "info", "debug"};
+  struct timespec now;
+  struct tm utc;
+  char stamp[32] = "";
+  char line[LOG_TEXT_MAX + 64];
+  clock_gettime(CLOCK_REALTIME, &now);
+  if (gmtime_r(&now.tv_sec, &utc) != NULL)
+    strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &utc);
+  bool broker = strncmp(text, "broker: ", 8) == 0;
+  int len = snprintf(line, sizeof line - 1, "%s.%03dZ %s %s%.1000s", stamp,
+                     (int)(now.tv_nsec / 1000000), names[level],
+                     broker ? "" : "hub: ", text);
+  if (len <= 0)
+    return;
+  line[len++] = '\n';
+  /* A log that can't be written is no reason to stop. */
+  (void)!write(STDERR_FILENO, line, (size_t)len);
+}
+
+/* ---- the end ---- */
+
+static void end_now(struct hub *hub) {
+  dstream_loop_stop(hub->loop);
+}
+
+static void fail_start(struct hub *hub, const struct dstream_end *why) {
+  if (hub->ready || hub->stopping)
+    return;
+  hub->end = *why;
+  hub->stopping = true;
+  end_now(hub);
+}
+
+static void on_stop_timer(struct loop_timer *timer) {
+  struct hub *hub =
+      (struct hub *)(void *)((char *)timer - offsetof(struct hub, start_timer));
+  if (gateway_count(hub->gateway) == 0 || loop_now_ms() >= hub->stop_by_ms)
+    end_now(hub);
+  else
+    loop_timer_set(hub->loop, timer, STOP_STEP_MS, on_stop_timer);
+}
+
+static void begin_stop(struct hub *hub, const char *why) {
+  if (hub->stopping) {
+    end_now(hub); /* asked twice: at once */
+    return;
+  }
+  hub->stopping = true;
+  loop_log(hub->loop, DSTREAM_LOG_INFO, "%s: ending %u streams", why,
+           gateway_count(hub->gateway));
+  front_stop_listening(hub->front);
+  handshake_stop(hub->handshake);
+  gateway_shutdown(hub->gateway);
+  hub->stop_by_ms = loop_now_ms() + STOP_MS;
+  loop_timer_set(hub->loop, &hub->start_timer, STOP_STEP_MS, on_stop_timer);
+}
+
+static void reload(struct hub *hub) {
+  struct dstream_end error = {0};
+  if (front_reload(hub->front, &error) == DSTREAM_OK)
+    loop_log(hub->loop, DSTREAM_LOG_INFO, "certificate reread");
+  else
+    loop_log(hub->loop, DSTREAM_LOG_ERROR,
+             "the certificate could not be reread, the old one stays: %s",
+             error.text);
+}
+
+static void on_signal(struct loop_watch *watch, unsigned events) {
+  (void)events;
+  struct hub *hub = (struct hub *)(void *)((char *)watch -
+                                           offsetof(struct hub, signal_watch));
+  struct signalfd_siginfo info;
+  if (read(watch->fd, &info, sizeof info) != (ssize_t)sizeof info)
+    return;
+  if (info.ssi_signo == SIGHUP)
+    reload(hub);
+  else
+    begin_stop(hub, info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
+}
+
+static int watch_signals(struct hub *hub) {
+  int fd = signalfd(-1, &hub->signals, SFD_NONBLOCK | SFD_CLOEXEC);
+  if (fd < 0)
+    return DSTREAM_ESYSTEM;
+  int status = loop_watch_start(hub->loop, &hub->signal_watch, fd, on_signal);
+  if (status == DSTREAM_OK)
+    loop_watch_want(&hub->signal_watch, LOOP_READ);
+  return status;
+}
+
+/* ---- what the handshake asks of the rest ---- */
+
+static uint64_t world_now_ms(void *user) {
+  (void)user;
+  return loop_now_ms();
+}
+
+static uint64_t world_now_s(void *user) {
+  (void)user;
+  return (uint64_t)time(NULL);
+}
+
+static void on_wake(struct loop_timer *timer) {
+  struct hub *hub =
+      (struct hub *)(void *)((char *)timer - offsetof(struct hub, wake_timer));
+  handshake_tick(hub->handshake);
+}
+
+static void world_wake_at(void *user, uint64_t at_ms) {
+  struct hub *hub = user;
+  uint64_t now = loop_now_ms();
+  loop_timer_set(hub->loop, &hub->wake_timer, at_ms > now ? at_ms - now : 0,
+                 on_wake);
+}
+
+static enum handshake_device world_find_device(void *user, const char *id) {
+  struct hub *hub = user;
+  struct identity_device device;
+  enum handshake_device found = HANDSHAKE_DEVICE_ERROR;
+  int status = identity_get(hub->store, id, &device);
+  if (status == DSTREAM_OK)
+    found = device.enabled ? HANDSHAKE_DEVICE_OK : HANDSHAKE_DEVICE_DISABLED;
+  else if (status == DSTREAM_ENOTFOUND || status == DSTREAM_EINVAL)
+    found = HANDSHAKE_DEVICE_UNKNOWN;
+  identity_device_wipe(&device);
+  return found;
+}
+
+static bool world_is_up(void *user) {
+  struct hub *hub = user;
+  return main_endpoint_is_up(hub->endpoint);
+}
+
+static bool world_is_ready(void *user, const char *client_id) {
+  struct hub *hub = user;
+  return main_endpoint_is_ready(hub->endpoint, client_id);
+}
+
+static int world_ask(void *user, const char *client_id, const char *topic) {
+  struct hub *hub = user;
+  return main_endpoint_ask(hub->endpoint, client_id, topic);
+}
+
+static int world_expect(void *user, const struct gateway_stream *stream) {
+  struct hub *hub = user;
+  return gateway_expect(hub->gateway, stream);
+}
+
+static void world_set_eof(void *user, const char *stream_id) {
+  struct hub *hub = user;
+  gateway_set_eof(hub->gateway, stream_id, true);
+}
+
+static void world_forget(void *user, const char *stream_id,
+                         const char *reason) {
+  struct hub *hub = user;
+  gateway_forget(hub->gateway, stream_id, reason);
+}
+
+static unsigned world_stream_count(void *user) {
+  struct hub *hub = user;
+  return gateway_count(hub->gateway);
+}
+
+static unsigned world_device_count(void *user, const char *client_id) {
+  struct hub *hub = user;
+  return gateway_device_count(hub->gateway, client_id);
+}
+
+static void world_log(void *user, enum dstream_log_level level,
+                      const char *text) {
+  struct hub *hub = user;
+  loop_log(hub->loop, level, "%s", text);
+}
+
+static const struct handshake_world world = {
+    .now_ms = world_now_ms,
+    .now_s = world_now_s,
+    .wake_at = world_wake_at,
+    .find_device = world_find_device,
+    .is_up = world_is_up,
+    .is_ready = world_is_ready,
+    .ask = world_ask,
+    .expect = world_expect,
+    .set_eof = world_set_eof,
+    .forget = world_forget,
+    .stream_count = world_stream_count,
+    .device_stream_count = world_device_count,
+    .log = world_log,
+};
+
+/* ---- what the others tell ---- */
+
+static void on_side(void *user, const char *stream_id, bool device_side) {
+  struct hub *hub = user;
+  handshake_on_side(hub->handshake, stream_id, device_side);
+}
+
+static void on_end(void *user, const struct gateway_report *report) {
+  struct hub *hub = user;
+  handshake_on_end(hub->handshake, report);
+}
+
+static void on_presence(void *user, const char *device_id, bool ready) {
+  struct hub *hub = user;
+  loop_log(hub->loop, DSTREAM_LOG_INFO, "device %s %s", device_id,
+           ready ? "is connected" : "is no longer connected");
+  handshake_on_presence(hub->handshake, device_id, ready);
+}
+
+static void on_answer(void *user, const char *device_id, const char *topic) {
+  struct hub *hub = user;
+  handshake_on_answer(hub->handshake, device_id, topic);
+}
+
+static void say_ready(struct hub *hub) {
+  struct folder_ports ports = {front_https_port(hub->front),
+                               front_mqtt_port(hub->front)};
+  struct dstream_end why = {0};
+  if (folder_ports_write(&ports, &why) != DSTREAM_OK) {
+    fail_start(hub, &why);
+    return;
+  }
+  hub->ready = true;
+  loop_timer_cancel(&hub->start_timer);
+  const char *address = hub->config->bind_address;
+  if (address[0] == '\0')
+    address = EVERY_ADDRESS;
+  const char *left = strchr(address, ':') != NULL ? "[" : "";
+  const char *right = left[0] != '\0' ? "]" : "";
+  char line[2 * CONFIG_TEXT_SIZE + 64];
+  int len = snprintf(line, sizeof line,
+                     "ready https=%s%s%s:%u mqtt=%s%s%s:%u\n", left, address,
+                     right, ports.https, left, address, right, ports.mqtt);
+  (void)!write(STDOUT_FILENO, line, (size_t)len);
+  loop_log(hub->loop, DSTREAM_LOG_INFO, "ready: https port %u, mqtt port %u",
+           ports.https, ports.mqtt);
+}
+
+static void on_endpoint_up(void *user) {
+  struct hub *hub = user;
+  if (!hub->ready && !hub->stopping)
+    say_ready(hub);
+  else
+    loop_log(hub->loop, DSTREAM_LOG_INFO, "the broker is back");
+}
+
+static void on_endpoint_down(void *user) {
+  struct hub *hub = user;
+  if (!hub->stopping)
+    loop_log(hub->loop, DSTREAM_LOG_WARNING,
+             "the broker is gone; running streams go on");
+}
+
+static void on_broker_down(void *user, const struct dstream_end *why) {
+  struct hub *hub = user;
+  if (hub->ready)
+    loop_log(hub->loop, DSTREAM_LOG_ERROR, "%s", why->text);
+  else
+    fail_start(hub, why);
+}
+
+static void on_start_timer(struct loop_timer *timer) {
+  struct hub *hub =
+      (struct hub *)(void *)((char *)timer - offsetof(struct hub, start_timer));
+  struct dstream_end why;
+  end_set(&why, DSTREAM_ETIMEDOUT,
+          "the broker did not come up within %d s; the log says more",
+          START_MS / 1000);
+  fail_start(hub, &why);
+}
+
+static int take_http(void *user, int fd, const char *peer) {
+  struct hub *hub = user;
+  return rest_take(hub->rest, fd, peer);
+}
+
+/* ---- composition ---- */
+
+static unsigned raise_fd_limit(const struct config *config) {
+  struct rlimit limit = {FDS_MIN, FDS_MIN};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  rlim_t wanted =
+      FDS_MIN + (rlim_t)FDS_PER_CONN * config->limits.max_connections;
+  if (limit.rlim_cur < wanted) {
+    limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    getrlimit(RLIMIT_NOFILE, &limit);
+  }
+  return (unsigned)(limit.rlim_cur < wanted ? limit.rlim_cur : wanted);
+}
+
+static int make_loop(struct hub *hub) {
+  struct dstream_loop_options options = {
+      .size = sizeof options,
+      .log = write_line,
+      .log_level = (enum dstream_log_level)hub->config->log_level,
+      .max_fds = raise_fd_limit(hub->config)};
+  if (loop_new(&hub->loop, &options, loop_uv_backend()) == DSTREAM_OK)
+    return DSTREAM_OK;
+  int status = loop_new(&hub->loop, &options, NULL);
+  if (status == DSTREAM_OK)
+    loop_log(hub->loop, DSTREAM_LOG_WARNING,
+             "libwebsockets' libuv plugin is missing, many idle connections "
+             "will cost time; on Debian: apt-get install "
+             "libwebsockets-evlib-uv");
+  return status;
+}
+
+static void list_names(struct hub *hub) {
+  const struct config *config = hub->config;
+  hub->names.name[hub->names.count++] = config->host;
+  for (size_t i = 0; i < config->alias_count; i++) {
+    assert(hub->names.count < IDENTITY_NAMES_MAX);
+    hub->names.name[hub->names.count++] = config->aliases[i];
+  }
+}
+
+static int make_gateway(struct hub *hub) {
+  const struct config_limits *limits = &hub->config->limits;
+  struct gateway_options options = {
+      .max_streams = limits->max_streams,
+      .keepalive_ms = limits->keepalive_seconds == 0
+                          ? -1
+                          : (int)limits->keepalive_seconds * 1000,
+      .idle_ms = (uint64_t)limits->idle_seconds * 1000,
+      .lifetime_ms = (uint64_t)limits->lifetime_seconds * 1000};
+  static const struct gateway_events events = {.on_side = on_side,
+                                               .on_end = on_end};
+  return gateway_new(&hub->gateway, hub->loop, hub->token_key, &options,
+                     &events, hub);
+}
+
+static int make_handshake(struct hub *hub) {
+  const struct config_limits *limits = &hub->config->limits;
+  struct handshake_options options = {
+      .host = hub->config->host,
+      .token_key = hub->token_key,
+      .max_streams = limits->max_streams,
+      .max_streams_per_device = limits->max_streams_per_device,
+      .max_pending = limits->max_pending,
+      .max_pending_per_device = limits->max_pending_per_device,
+      .requests_per_second = limits->requests_per_second,
+      .request_burst = limits->request_burst,
+      .handshake_s = limits->handshake_seconds};
+  return handshake_new(&hub->handshake, &options, &world, hub);
+}
+
+static int make_rest(struct hub *hub) {
+  const struct config_limits *limits = &hub->config->limits;
+  struct rest_options options = {
+      .http = {.max_connections = limits->max_http_connections,
+               .max_body = limits->max_body_bytes,
+               .head_ms = (uint64_t)limits->head_seconds * 1000},
+      .store = hub->store,
+      .names = hub->names,
+      .handshake = hub->handshake};
+  return rest_new(&hub->rest, hub->loop, &options);
+}
+
+static int start_broker(struct hub *hub, const char *plugin,
+                        struct dstream_end *end) {
+  const struct config *config = hub->config;
+  struct broker_options options = {
+      .program =
+          config->broker_program[0] == '\0' ? NULL : config->broker_program,
+      .plugin = plugin,
+      .identities = config->database_file,
+      .names = hub->names,
+      .max_clients = config->limits.max_connections};
+  static const struct broker_events events = {.on_down = on_broker_down};
+  return broker_start(&hub->broker, hub->loop, &options, &events, hub, end);
+}
+
+/* Any free port was asked for: the last run's, if they are still free, spare
+ * everybody a new connection string. */
+static int open_front(struct hub *hub, struct dstream_end *end) {
+  const struct config *config = hub->config;
+  struct front_options options = {
+      .bind_address =
+          config->bind_address[0] == '\0' ? NULL : config->bind_address,
+      .https_port = (uint16_t)config->https_port,
+      .mqtt_port = (uint16_t)config->mqtt_port,
+      .cert_file = config->certificate_file,
+      .key_file = config->key_file,
+      .broker_socket = broker_device_socket(hub->broker),
+      .max_connections = config->limits.max_connections,
+      .handshake_ms = (uint64_t)config->limits.head_seconds * 1000,
+      .gateway = hub->gateway,
+      .take_http = take_http,
+      .user = hub};
+  struct folder_ports last = {0, 0};
+  if (folder_ports_read(&last) == DSTREAM_OK) {
+    struct front_options same = options;
+    if (same.https_port == 0)
+      same.https_port = last.https;
+    if (same.mqtt_port == 0)
+      same.mqtt_port = last.mqtt;
+    if (front_new(&hub->front, hub->loop, &same, NULL) == DSTREAM_OK)
+      return DSTREAM_OK;
+  }
+  return front_new(&hub->front, hub->loop, &options, end);
+}
+
+static int open_endpoint(struct hub *hub) {
+  static const struct main_endpoint_events events = {.on_presence = on_presence,
+                                                     .on_answer = on_answer,
+                                                     .on_up = on_endpoint_up,
+                                                     .on_down =
+                                                         on_endpoint_down};
+  return main_endpoint_new(&hub->endpoint, hub->loop,
+                           broker_hub_socket(hub->broker),
+                           broker_secret(hub->broker), &events, hub);
+}
+
+static int start(struct hub *hub, const char *plugin, struct dstream_end *end) {
+  int status = crypto_random(hub->token_key, sizeof hub->token_key);
+  if (status == DSTREAM_OK)
+    status = make_loop(hub);
+  if (status == DSTREAM_OK)
+    status = watch_signals(hub);
+  if (status == DSTREAM_OK)
+    status = identity_open(&hub->store, hub->config->database_file, true, end);
+  if (status == DSTREAM_OK)
+    status = make_gateway(hub);
+  if (status == DSTREAM_OK)
+    status = make_handshake(hub);
+  if (status == DSTREAM_OK)
+    status = make_rest(hub);
+  if (status == DSTREAM_OK)
+    status = start_broker(hub, plugin, end);
+  if (status == DSTREAM_OK)
+    status = open_front(hub, end);
+  if (status != DSTREAM_OK)
+    return status;
+  handshake_set_port(hub->handshake, front_https_port(hub->front));
+  loop_timer_set(hub->loop, &hub->start_timer, START_MS, on_start_timer);
+  return open_endpoint(hub);
+}
+
+/* In the reverse order, whatever there is. */
+static void clean_up(struct hub *hub) {
+  if (hub->loop != NULL) {
+    loop_timer_cancel(&hub->wake_timer);
+    loop_timer_cancel(&hub->start_timer);
+    loop_watch_close(&hub->signal_watch);
+  }
+  main_endpoint_free(hub->endpoint);
+  rest_free(hub->rest);
+  front_free(hub->front);
+  gateway_free(hub->gateway);
+  handshake_free(hub->handshake);
+  broker_stop(hub->broker);
+  identity_close(hub->store);
+  dstream_loop_free(hub->loop);
+  crypto_wipe(hub->token_key, sizeof hub->token_key);
+  if (hub->lock >= 0)
+    close(hub->lock);
+}
+
+static void take_signals(struct hub *hub) {
+  signal(SIGPIPE, SIG_IGN);
+  sigemptyset(&hub->signals);
+  sigaddset(&hub->signals, SIGTERM);
+  sigaddset(&hub->signals, SIGINT);
+  sigaddset(&hub->signals, SIGHUP);
+  sigprocmask(SIG_BLOCK, &hub->signals, NULL);
+}
+
+int hub_run(const struct hub_options *options, struct dstream_end *end) {
+  struct hub hub;
+  memset(&hub, 0, sizeof hub);
+  hub.config = options->config;
+  hub.lock = -1;
+  take_signals(&hub);
+  list_names(&hub);
+  int status = folder_lock(&hub.lock, end);
+  if (status == DSTREAM_OK)
+    status = start(&hub, options->plugin, end);
+  if (status == DSTREAM_OK)
+    status = dstream_loop_run(hub.loop);
+  if (status == DSTREAM_OK && hub.end.status != DSTREAM_OK) {
+    status = hub.end.status;
+    *end = hub.end;
+  }
+  clean_up(&hub);
+  if (status == DSTREAM_OK)
+    write_line(NULL, DSTREAM_LOG_INFO, "stopped");
+  return status;
+}

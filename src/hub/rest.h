@@ -1,0 +1,48 @@
+/* hub/rest.h - the hub's REST interface:
+ *
+ *   POST /twins/{device}/streams/{name}
+ *   POST /twins/{device}/modules/{module}/streams/{name}
+ *     asks for a stream.  Headers: Authorization (a SharedAccessSignature of a
+ *     policy with the right ServiceConnect),
+ *     iothub-streaming-connect-timeout-in-seconds (0 to 60; absent: 0),
+ *     iothub-streaming-response-timeout-in-seconds (1 to 60; absent: 30),
+ *     dstream-capabilities (core/caps.h).  Any api-version will do.
+ *     200: iothub-streaming-is-accepted is True, with iothub-streaming-url and
+ *     iothub-streaming-auth-token, and dstream-capabilities if both sides have
+ *     some; or False, with dstream-reason if the device gave one.
+ *   GET /healthz
+ *     200 "ok", to anybody.
+ *
+ * Errors have Azure's form (hub/hub_error.h), with the header iothub-errorcode,
+ * and x-ms-request-id, which is in the hub's log too.
+ */
+#ifndef HUB_REST_H
+#define HUB_REST_H
+
+#include <dstream/status.h>
+
+#include "hub/handshake.h"
+#include "hub/http_server.h"
+#include "hub/identity.h"
+#include "net/loop.h"
+
+struct rest;
+
+struct rest_options {
+  struct http_server_options http;
+  struct identity_store *store; /* lives longer than the rest */
+  struct identity_names names;
+  struct handshake *handshake; /* the same */
+};
+
+int rest_new(struct rest **out, dstream_loop *loop,
+             const struct rest_options *options);
+
+/* Takes a connection, as front_options.take_http; fd is the rest's in any case.
+ */
+int rest_take(struct rest *rest, int fd, const char *peer);
+
+/* Drops what is left; cancels open requests.  NULL is fine. */
+void rest_free(struct rest *rest);
+
+#endif
