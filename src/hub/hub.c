@@ -267,7 +267,7 @@ static void on_end(void *user, const struct gateway_report *report) {
 static void on_presence(void *user, const char *device_id, bool ready) {
   struct hub *hub = user;
   loop_log(hub->loop, DSTREAM_LOG_INFO, "device %s %s", device_id,
-           ready ? "is connected" : "is no longer connected");
+           ready ? "can be reached" : "can no longer be reached");
   handshake_on_presence(hub->handshake, device_id, ready);
 }
 
