@@ -16,6 +16,7 @@
 #include "core/crypto.h"
 #include "core/end.h"
 #include "core/http_head.h"
+#include "core/percent.h"
 #include "net/resolve.h"
 
 /* Room in the send buffer that only control messages may use. */
@@ -117,14 +118,18 @@ static int parse_port(const char *text, size_t len, uint16_t *port) {
   return DSTREAM_OK;
 }
 
-static int proxy_set_credentials(struct link_proxy *proxy, const char *text,
-                                 size_t len) {
-  if (CRYPTO_BASE64_SIZE(len) + sizeof "Basic " > sizeof proxy->authorization)
+/* The text is percent-encoded (RFC 3986 3.2.1). */
+static int proxy_set_credentials(struct link_proxy *proxy, struct slice text) {
+  char plain[sizeof proxy->authorization];
+  size_t len = 0;
+  if (percent_decode(text, plain, sizeof plain, &len) != DSTREAM_OK ||
+      CRYPTO_BASE64_SIZE(len) + sizeof "Basic " > sizeof proxy->authorization)
     return DSTREAM_EINVAL;
   size_t n = (size_t)snprintf(proxy->authorization, sizeof proxy->authorization,
                               "Basic ");
-  crypto_base64_encode(text, len, proxy->authorization + n,
+  crypto_base64_encode(plain, len, proxy->authorization + n,
                        sizeof proxy->authorization - n);
+  crypto_wipe(plain, sizeof plain);
   return DSTREAM_OK;
 }
 
@@ -141,7 +146,8 @@ int link_proxy_parse(struct link_proxy *proxy, const char *url,
   const char *p = url + 7;
   const char *at = strrchr(p, '@');
   if (at != NULL) {
-    if (proxy_set_credentials(proxy, p, (size_t)(at - p)) != DSTREAM_OK)
+    struct slice text = {p, (size_t)(at - p)};
+    if (proxy_set_credentials(proxy, text) != DSTREAM_OK)
       return DSTREAM_EINVAL;
     p = at + 1;
   }
@@ -650,6 +656,21 @@ static void start_tls_or_up(struct link *link) {
   link_handshake(link);
 }
 
+static void proxy_refused(const struct link *link, int status,
+                          struct dstream_end *end) {
+  const char *hint = "";
+  /* 401 is tinyproxy's. */
+  if (status == 407 || status == 401)
+    hint = link->proxy.authorization[0] != '\0'
+               ? ": it does not take this user name and password"
+               : ": it wants a user name and a password, "
+                 "http://user:password@host:port";
+  end_set(end, DSTREAM_EPROXY, "the proxy %s:%u answered %d to CONNECT %s:%u%s",
+          link->proxy.host, (unsigned)link->proxy.port, status, link->host,
+          (unsigned)link->port, hint);
+  end->http_status = status;
+}
+
 /* The proxy's answer.  Nothing may follow its head: the TLS server speaks
  * second. */
 static void link_read_proxy(struct link *link, const uint8_t *data,
@@ -674,14 +695,10 @@ static void link_read_proxy(struct link *link, const uint8_t *data,
               head.length == link->stash_len;
   if (!good) {
     if (status == DSTREAM_OK)
-      end_set(&end, DSTREAM_EPROXY,
-              "the proxy %s:%u answered %d to CONNECT %s:%u", link->proxy.host,
-              (unsigned)link->proxy.port, head.status, link->host,
-              (unsigned)link->port);
+      proxy_refused(link, head.status, &end);
     else
       end_set(&end, DSTREAM_EPROXY, "the proxy %s:%u does not speak HTTP",
               link->proxy.host, (unsigned)link->proxy.port);
-    end.http_status = status == DSTREAM_OK ? head.status : 0;
   }
   free(link->stash);
   link->stash = NULL;

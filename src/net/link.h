@@ -27,7 +27,8 @@ struct link_proxy {
   char authorization[400]; /* value of Proxy-Authorization, or empty */
 };
 
-/* "http://[user:password@]host[:port]"; NULL or "": no proxy.  DSTREAM_EINVAL,
+/* "http://[user:password@]host[:port]", user and password percent-encoded where
+ * they hold more than plain characters; NULL or "": no proxy.  DSTREAM_EINVAL,
  * *error says what is wrong. */
 int link_proxy_parse(struct link_proxy *proxy, const char *url,
                      struct dstream_end *error);
