@@ -31,7 +31,7 @@ struct http_exchange {
   enum state state;
   struct loop_watch watch;
   struct loop_timer timer;
-  struct loop_task task; /* goes on with what is in the buffer */
+  struct loop_timer next_timer; /* goes on with what is in the buffer */
   struct http_body body;
   size_t body_taken;
   size_t drained;
@@ -57,13 +57,13 @@ struct http_server {
   unsigned count;
 };
 
-static void go_on(struct loop_task *task);
+static void go_on(struct loop_timer *timer);
 static void on_timeout(struct loop_timer *timer);
 
 static void connection_free(struct http_exchange *c) {
   loop_watch_close(&c->watch);
   loop_timer_cancel(&c->timer);
-  loop_task_cancel(&c->task);
+  loop_timer_cancel(&c->next_timer);
   c->next->prev = c->prev;
   c->prev->next = c->next;
   c->server->count--;
@@ -114,7 +114,7 @@ static void reply_done(struct http_exchange *c) {
                              : c->server->options.idle_ms);
   loop_watch_want(&c->watch, LOOP_READ);
   if (c->in_len > 0)
-    loop_defer(c->server->loop, &c->task, go_on);
+    loop_timer_set(c->server->loop, &c->next_timer, 0, go_on);
 }
 
 /* Sends what can be sent; the connection may end. */
@@ -328,10 +328,11 @@ static void process(struct http_exchange *c) {
     dispatch(c);
 }
 
-static void go_on(struct loop_task *task) {
+static void go_on(struct loop_timer *timer) {
   struct http_exchange *c =
-      (struct http_exchange *)(void *)((char *)task -
-                                       offsetof(struct http_exchange, task));
+      (struct http_exchange *)(void *)((char *)timer -
+                                       offsetof(struct http_exchange,
+                                                next_timer));
   process(c);
 }
 
@@ -376,7 +377,9 @@ static void on_event(struct loop_watch *watch, unsigned events) {
   struct http_exchange *c =
       (struct http_exchange *)(void *)((char *)watch -
                                        offsetof(struct http_exchange, watch));
-  if (events & LOOP_WRITE) {
+  if (events & LOOP_GONE) {
+    connection_end(c);
+  } else if (events & LOOP_WRITE) {
     if (c->state == WRITING)
       flush(c);
   } else if (c->state == DRAIN) {

@@ -129,11 +129,11 @@ static void reload(struct hub *hub) {
 }
 
 static void on_signal(struct loop_watch *watch, unsigned events) {
-  (void)events;
   struct hub *hub = (struct hub *)(void *)((char *)watch -
                                            offsetof(struct hub, signal_watch));
   struct signalfd_siginfo info;
-  if (read(watch->fd, &info, sizeof info) != (ssize_t)sizeof info)
+  if ((events & LOOP_GONE) ||
+      read(watch->fd, &info, sizeof info) != (ssize_t)sizeof info)
     return;
   if (info.ssi_signo == SIGHUP)
     reload(hub);
