@@ -150,7 +150,8 @@ run_all() {
     check tsan -L 'unit|integration'
   fi
   if build fuzz fuzzers -- -DCMAKE_C_COMPILER=clang \
-    -DDSTREAM_SANITIZE=address,undefined -DDSTREAM_BUILD_FUZZERS=ON; then
+    -DDSTREAM_SANITIZE=address,undefined -DDSTREAM_BUILD_FUZZERS=ON \
+    -DDSTREAM_FUZZ_SECONDS=3; then
     check fuzz -L fuzz
   fi
 }
