@@ -19,6 +19,8 @@ struct resolve_job {
   dstream_loop *loop;
   struct resolver *resolver;   /* NULL: numeric, the thread was not needed */
   struct resolve_query *query; /* NULL: canceled.  Loop's thread only. */
+  struct resolve_job *pending; /* the next one of those the thread has, and */
+  struct resolve_job *alike;   /* those that ask the same.  Likewise. */
   struct resolve_answer answer;
   struct loop_timer timer;
   uint16_t port;
@@ -42,7 +44,8 @@ struct resolver {
   struct resolve_job *done;
   struct resolve_job **done_tail;
   unsigned jobs;
-  struct cache_entry cache[CACHE_SIZE]; /* loop's thread only */
+  struct resolve_job *pending;          /* loop's thread only */
+  struct cache_entry cache[CACHE_SIZE]; /* likewise */
 };
 
 static void ask_system(const char *host, uint16_t port, int flags,
@@ -74,6 +77,7 @@ static void ask_system(const char *host, uint16_t port, int flags,
 static void free_jobs(struct resolve_job *job) {
   while (job != NULL) {
     struct resolve_job *next = job->next;
+    free_jobs(job->alike);
     free(job);
     job = next;
   }
@@ -143,6 +147,33 @@ static void on_timer(struct loop_timer *timer) {
                                           offsetof(struct resolve_job, timer)));
 }
 
+/* The job whose answer serves `job` as well, or NULL. */
+static struct resolve_job *pending_find(struct resolver *resolver,
+                                        const struct resolve_job *job) {
+  struct resolve_job *other = resolver->pending;
+  while (other != NULL && strcmp(other->host, job->host) != 0)
+    other = other->pending;
+  return other;
+}
+
+static void pending_remove(struct resolver *resolver, struct resolve_job *job) {
+  struct resolve_job **place = &resolver->pending;
+  while (*place != job)
+    place = &(*place)->pending;
+  *place = job->pending;
+}
+
+static void tell_alike(struct resolve_job *job,
+                       const struct resolve_answer *answer) {
+  while (job != NULL) {
+    struct resolve_job *next = job->next;
+    job->answer = *answer;
+    set_port(&job->answer, job->port);
+    job_tell(job);
+    job = next;
+  }
+}
+
 static void on_done(void *arg) {
   struct resolver *resolver = arg;
   pthread_mutex_lock(&resolver->lock);
@@ -156,9 +187,13 @@ static void on_done(void *arg) {
   pthread_mutex_unlock(&resolver->lock);
   if (job == NULL)
     return;
+  pending_remove(resolver, job);
   if (job->answer.error == 0)
     cache_put(resolver, job);
+  struct resolve_answer answer = job->answer;
+  struct resolve_job *alike = job->alike;
   job_tell(job);
+  tell_alike(alike, &answer);
 }
 
 /* ---- helper thread ---- */
@@ -226,8 +261,16 @@ void resolver_free(struct resolver *resolver) {
   pthread_mutex_unlock(&resolver->lock);
 }
 
+/* Many who ask for one host at once (a service that opens many streams, say)
+ * are one job. */
 static int job_enqueue(struct resolver *resolver, struct resolve_job *job) {
   int status = DSTREAM_OK;
+  struct resolve_job *other = pending_find(resolver, job);
+  if (other != NULL) {
+    job->next = other->alike;
+    other->alike = job;
+    return DSTREAM_OK;
+  }
   pthread_mutex_lock(&resolver->lock);
   if (resolver->jobs >= JOBS_MAX) {
     status = DSTREAM_ELIMIT;
@@ -238,6 +281,10 @@ static int job_enqueue(struct resolver *resolver, struct resolve_job *job) {
     pthread_cond_signal(&resolver->wake);
   }
   pthread_mutex_unlock(&resolver->lock);
+  if (status == DSTREAM_OK) {
+    job->pending = resolver->pending;
+    resolver->pending = job;
+  }
   return status;
 }
 
