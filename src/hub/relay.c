@@ -155,6 +155,19 @@ static void side_over(struct side *side, const struct dstream_end *cause) {
     side_close(other(side), 1011, "WS disconnected");
 }
 
+/* The peer broke the protocol: its Close 1002 is on its way and need not be
+ * waited for (RFC 6455 7.1.7); the other side is told now. */
+static void side_broke(struct side *side) {
+  struct relay *relay = side->relay;
+  if (!relay->ending) {
+    relay->ending = true;
+    relay->ended = (int)(side - relay->sides);
+    relay->cause = side->core.end;
+  }
+  side->state = SIDE_CLOSING;
+  side_close(other(side), 1011, "WS disconnected");
+}
+
 void relay_end(struct relay *relay, int code, const char *reason) {
   if (!relay->ending) {
     relay->ending = true;
@@ -222,6 +235,8 @@ static size_t take_ws(struct side *side, uint8_t *bytes, size_t len,
     }
   }
   side_pull(side);
+  if (side->state == SIDE_ACTIVE && side->core.end.status == DSTREAM_EFRAME)
+    side_broke(side);
   if (done < len)
     stream_core_set_paused(&side->core, true, now);
   side_arm(side);
