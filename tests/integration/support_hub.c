@@ -239,7 +239,7 @@ static void merge(cJSON *into, cJSON *from) {
       merge(old, item);
       cJSON_Delete(item);
     } else if (old != NULL) {
-      cJSON_ReplaceItemInObjectCaseSensitive(into, item->string, item);
+      cJSON_ReplaceItemViaPointer(into, old, item);
     } else {
       cJSON_AddItemToArray(into, item); /* keeps its name */
     }
