@@ -68,13 +68,15 @@ struct dstream_device_options {
 
   dstream_sas_fn *sas; /* default: signed with SharedAccessKey */
   void *sas_user;
-  const char *cert_file; /* X.509: PEM chain and key of the device, with
-                            x509=true in the connection string */
-  const char *key_file;
+  const char *cert_file; /* X.509: PEM chain of the device, with x509=true in
+                            the connection string */
+  const char *key_file;  /* default: the key is in cert_file */
 
   bool mqtt_over_websocket;    /* MQTT over WebSocket on the HTTPS port */
   const char *http_proxy;      /* "http://[user:password@]host:port": CONNECT
-                                  proxy for both channels.  Default: none */
+                                  proxy for both channels.  Default: none (but
+                                  Paho's connection, not the streams', obeys the
+                                  environment variable https_proxy) */
   const char *api_version;     /* default "2020-09-30" */
   const char *product_info;    /* default "libdstream/VERSION" */
   int mqtt_keepalive_s;        /* default 240, at most 1177 */
@@ -131,8 +133,10 @@ DSTREAM_API const char *dstream_request_name(const dstream_request *request);
 DSTREAM_API const char *dstream_request_id(const dstream_request *request);
 
 /* Keeps the request for later, until dstream_request_accept or _reject.  It
- * expires by itself 60 s after it came; the call that answers it then returns
- * DSTREAM_EEXPIRED. */
+ * expires by itself 60 s after it came (the call that answers it then returns
+ * DSTREAM_EEXPIRED), and with the control connection that it came on
+ * (DSTREAM_ESTATE).  Answer it in any case: that frees it, and until then it
+ * counts against max_requests.  dstream_device_free frees what is left. */
 DSTREAM_API void dstream_request_defer(dstream_request *request);
 
 /* Accepts: the hub is told, the stream connects, on_open follows.  options and
@@ -146,7 +150,8 @@ dstream_request_accept(dstream_request *request,
                        void *user, dstream_stream **out);
 
 /* Rejects.  reason (may be NULL) is logged, and told to the service where hub
- * and service understand it.  The request is gone. */
+ * and service understand it.  The request is gone.
+ * DSTREAM_EEXPIRED, DSTREAM_ESTATE, DSTREAM_ENOMEM: the hub was not told. */
 DSTREAM_API int dstream_request_reject(dstream_request *request,
                                        const char *reason);
 
