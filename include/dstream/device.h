@@ -63,7 +63,7 @@ struct dstream_device_options {
   const char *connection_string; /* required.  HostName=..;DeviceId=..;
       SharedAccessKey=.. and, optional, ModuleId=, GatewayHostName=,
       HttpsPort=, MqttPort=, x509=true */
-  dstream_loop *loop; /* default: an own loop on an own thread */
+  dstream_loop *loop;            /* default: an own loop on an own thread */
   struct dstream_tls_options tls;
 
   dstream_sas_fn *sas; /* default: signed with SharedAccessKey */
@@ -72,17 +72,17 @@ struct dstream_device_options {
                             the connection string */
   const char *key_file;  /* default: the key is in cert_file */
 
-  bool mqtt_over_websocket;    /* MQTT over WebSocket on the HTTPS port */
-  const char *http_proxy;      /* "http://[user:password@]host:port": CONNECT
-                                  proxy for both channels.  Default: none (but
-                                  Paho's connection, not the streams', obeys the
-                                  environment variable https_proxy) */
-  const char *api_version;     /* default "2020-09-30" */
-  const char *product_info;    /* default "libdstream/VERSION" */
-  int mqtt_keepalive_s;        /* default 240, at most 1177 */
-  int sas_lifetime_s;          /* default 3600, at least 10; renewed at 80 % */
-  int retry_min_ms;            /* first reconnect wait; default 1000 */
-  int retry_max_ms;            /* most; default 60000 */
+  bool mqtt_over_websocket; /* MQTT over WebSocket on the HTTPS port */
+  const char *http_proxy;   /* "http://[user:password@]host:port": CONNECT
+                               proxy for both channels.  Default: none (but
+                               Paho's connection, not the streams', obeys the
+                               environment variable https_proxy) */
+  const char *api_version;  /* default "2020-09-30" */
+  const char *product_info; /* default "libdstream/VERSION" */
+  int mqtt_keepalive_s;     /* default 240, at most 1177 */
+  int sas_lifetime_s;       /* default 3600, at least 10; renewed at 80 % */
+  int retry_min_ms;         /* first reconnect wait; default 1000 */
+  int retry_max_ms;         /* most; default 60000 */
 
   unsigned max_streams;  /* streams at once; a request over it is rejected.
                             Default 256 */
