@@ -1,5 +1,6 @@
 /* The command line of dstream-hub: what scripts rely on. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -300,6 +301,25 @@ static void test_run(void **state) {
   assert_int_equal(stopped, 0);
 }
 
+/* SIGHUP: a new certificate is served, a broken one changes nothing. */
+static void test_hangup(void **state) {
+  (void)state;
+  struct hub_fixture hub;
+  char file[HUB_FIXTURE_PATH + 32];
+  assert_int_equal(hub_fixture_start(&hub, NULL), 0);
+  kill(hub.pid, SIGHUP);
+  int reread = hub_fixture_wait_log(&hub, "certificate reread", 10000);
+  snprintf(file, sizeof file, "%s/server.pem", hub.hub_dir);
+  int removed = unlink(file);
+  kill(hub.pid, SIGHUP);
+  int stays = hub_fixture_wait_log(&hub, "the old one stays", 10000);
+  int stopped = hub_fixture_stop(&hub);
+  assert_int_equal(reread, 0);
+  assert_int_equal(removed, 0);
+  assert_int_equal(stays, 0);
+  assert_int_equal(stopped, 0);
+}
+
 /* A hub that is killed takes its broker with it, and starts again. */
 static void test_killed(void **state) {
   (void)state;
@@ -345,7 +365,7 @@ int main(void) {
       TEST(test_init),       TEST(test_init_fails),   TEST(test_no_hub),
       TEST(test_bad_config), TEST(test_port_zero),    TEST(test_devices),
       TEST(test_policies),   TEST(test_run),          TEST(test_killed),
-      TEST(test_port_taken),
+      TEST(test_hangup),     TEST(test_port_taken),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

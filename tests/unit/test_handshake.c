@@ -334,7 +334,7 @@ static void test_odd_answers(void **state) {
     handshake_on_answer(fake->handshake, "dev", odd[i]);
   assert_int_equal(told.count, 0);
   /* The right answer of another device is not an answer. */
-  char topic[128];
+  char topic[256];
   snprintf(topic, sizeof topic, "$iothub/streams/res/200/?$rid=%s",
            fake->asked[0].request.rid);
   handshake_on_answer(fake->handshake, "dev2", topic);
