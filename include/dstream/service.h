@@ -22,7 +22,7 @@ struct dstream_service_options {
   size_t size;
   const char *connection_string; /* required.  HostName=..;
       SharedAccessKeyName=..;SharedAccessKey=.. and, optional, HttpsPort= */
-  dstream_loop *loop; /* required */
+  dstream_loop *loop;            /* required */
   struct dstream_tls_options tls;
   const char *http_proxy;  /* as in struct dstream_device_options */
   const char *api_version; /* default "2020-09-30" */
@@ -35,10 +35,10 @@ struct dstream_service_options {
 struct dstream_open_options {
   size_t size;
   const char *module_id; /* a module of the device */
-  int connect_wait_s; /* how long the hub waits for a device that is not
-                         connected; default 0: not at all, at most 60 */
-  int response_wait_s; /* how long for the device's answer; default 30, at
-                          most 60 */
+  int connect_wait_s;    /* how long the hub waits for a device that is not
+                            connected; default 0: not at all, at most 60 */
+  int response_wait_s;   /* how long for the device's answer; default 30, at
+                            most 60 */
   struct dstream_stream_options stream;
 };
 

@@ -57,10 +57,10 @@ struct dstream_stream_callbacks {
  * sizeof(struct dstream_stream_options). */
 struct dstream_stream_options {
   size_t size;
-  size_t window;        /* most unconsumed bytes; default 65536, at least 1 */
-  size_t send_buffer;   /* most bytes that wait for the socket; default 131072,
-                           at least 32768, at most 1048576 */
-  int socket_buffer;    /* SO_SNDBUF and SO_RCVBUF; default: the system's */
+  size_t window;      /* most unconsumed bytes; default 65536, at least 1 */
+  size_t send_buffer; /* most bytes that wait for the socket; default 131072,
+                         at least 32768, at most 1048576 */
+  int socket_buffer;  /* SO_SNDBUF and SO_RCVBUF; default: the system's */
   int connect_timeout_ms; /* from dialling the streaming endpoint to on_open;
                              default 60000, which is also the most: the hub
                              gives up by then */
