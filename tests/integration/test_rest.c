@@ -1,5 +1,6 @@
 /* The hub's REST interface over TLS, with a device played by hand. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -493,6 +494,24 @@ static void test_removed(void **state) {
   assert_error(request("/twins/short-lived/streams/echo", ""), 404, 404001);
 }
 
+/* The broker dies: the hub starts it again, and devices can come back. */
+static void test_broker_dies(void **state) {
+  struct stream_request asked;
+  pid_t broker = hub_fixture_broker(&hub);
+  assert_true(broker > 0);
+  hub_fixture_mark_log(&hub);
+  kill(broker, SIGKILL);
+  assert_int_equal(hub_fixture_wait_log(&hub, "the broker is gone", 10000), 0);
+  assert_int_equal(hub_fixture_wait_log(&hub, "the broker is back", 10000), 0);
+  hub_fixture_mark_log(&hub);
+  device_connect();
+  ask("/twins/dev/streams/echo", "");
+  device_is_asked(&asked);
+  device_answers(asked.rid, 200, NULL, NULL);
+  assert_int_equal(raw_answer(&client), 200);
+  without_device(state);
+}
+
 /* ---- with other limits ---- */
 
 static void test_limits(void **state) {
@@ -557,6 +576,7 @@ int main(void) {
       WITH_DEVICE(test_device_reconnects),
       WITH_DEVICE(test_service_goes),
       cmocka_unit_test(test_removed),
+      cmocka_unit_test(test_broker_dies),
       cmocka_unit_test(test_limits),
       cmocka_unit_test(test_hub_stops),
   };
