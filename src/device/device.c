@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/container.h"
 #include "core/crypto.h"
 #include "core/end.h"
 #include "core/sas.h"
@@ -232,9 +233,7 @@ static void do_action(dstream_device *device, enum device_action action,
 }
 
 static void on_timer(struct loop_timer *timer) {
-  dstream_device *device =
-      (dstream_device *)(void *)((char *)timer -
-                                 offsetof(struct dstream_device, timer));
+  dstream_device *device = CONTAINER_OF(timer, struct dstream_device, timer);
   device_expire_requests(device);
   device_core_set_waiting(&device->core, device->requests.waiting);
   device_core_tick(&device->core, loop_now_ms(), random_bits());

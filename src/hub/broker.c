@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/container.h"
 #include "core/crypto.h"
 #include "core/end.h"
 #include "hub/broker_child.h"
@@ -71,13 +72,11 @@ struct broker {
 static void start_child(struct broker *broker);
 
 static struct broker *broker_of_timer(struct loop_timer *timer) {
-  return (struct broker *)(void *)((char *)timer -
-                                   offsetof(struct broker, timer));
+  return CONTAINER_OF(timer, struct broker, timer);
 }
 
 static struct broker *broker_of_watch(struct loop_watch *watch) {
-  return (struct broker *)(void *)((char *)watch -
-                                   offsetof(struct broker, output));
+  return CONTAINER_OF(watch, struct broker, output);
 }
 
 static void set_state(struct broker *broker, enum broker_state state) {

@@ -11,6 +11,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "core/container.h"
 #include "core/end.h"
 #include "hub/http_reply.h"
 #include "hub/relay.h"
@@ -273,8 +274,7 @@ static void on_head_end(void *user, const struct dstream_end *why) {
 }
 
 static void on_handshake_timeout(struct loop_timer *timer) {
-  struct conn *conn =
-      (struct conn *)(void *)((char *)timer - offsetof(struct conn, timer));
+  struct conn *conn = CONTAINER_OF(timer, struct conn, timer);
   if (conn->relay != NULL) {
     /* The broker answers CONNECT, and nothing else comes first. */
     if (relay_bytes(conn->relay, RELAY_B) == 0)
@@ -329,18 +329,14 @@ static void take_connection(struct listener *listener, int fd) {
 }
 
 static void on_accept_again(struct loop_timer *timer) {
-  struct listener *listener =
-      (struct listener *)(void *)((char *)timer -
-                                  offsetof(struct listener, pause));
+  struct listener *listener = CONTAINER_OF(timer, struct listener, pause);
   if (listener->listening)
     loop_watch_want(&listener->watch, LOOP_READ);
 }
 
 static void on_accept(struct loop_watch *watch, unsigned events) {
   (void)events;
-  struct listener *listener =
-      (struct listener *)(void *)((char *)watch -
-                                  offsetof(struct listener, watch));
+  struct listener *listener = CONTAINER_OF(watch, struct listener, watch);
   struct front *front = listener->front;
   for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
     int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);

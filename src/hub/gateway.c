@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/container.h"
 #include "core/crypto.h"
 #include "core/end.h"
 #include "core/stream_core.h"
@@ -150,8 +151,7 @@ static void check_limits(struct entry *entry) {
 }
 
 static void on_timer(struct loop_timer *timer) {
-  struct entry *entry =
-      (struct entry *)(void *)((char *)timer - offsetof(struct entry, timer));
+  struct entry *entry = CONTAINER_OF(timer, struct entry, timer);
   if (entry->paired_ms == 0)
     not_complete(entry);
   else

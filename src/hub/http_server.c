@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/container.h"
 #include "core/http_body.h"
 
 #define IN_SIZE   (HTTP_HEAD_MAX + 4096)
@@ -85,9 +86,7 @@ static void set_timer(struct http_exchange *c, uint64_t ms) {
 }
 
 static struct http_exchange *of_timer(struct loop_timer *timer) {
-  return (
-      struct http_exchange *)(void *)((char *)timer -
-                                      offsetof(struct http_exchange, timer));
+  return CONTAINER_OF(timer, struct http_exchange, timer);
 }
 
 /* ---- writing ---- */
@@ -330,9 +329,7 @@ static void process(struct http_exchange *c) {
 
 static void go_on(struct loop_timer *timer) {
   struct http_exchange *c =
-      (struct http_exchange *)(void *)((char *)timer -
-                                       offsetof(struct http_exchange,
-                                                next_timer));
+      CONTAINER_OF(timer, struct http_exchange, next_timer);
   process(c);
 }
 
@@ -374,9 +371,7 @@ static void receive(struct http_exchange *c) {
 }
 
 static void on_event(struct loop_watch *watch, unsigned events) {
-  struct http_exchange *c =
-      (struct http_exchange *)(void *)((char *)watch -
-                                       offsetof(struct http_exchange, watch));
+  struct http_exchange *c = CONTAINER_OF(watch, struct http_exchange, watch);
   if (events & LOOP_GONE) {
     connection_end(c);
   } else if (events & LOOP_WRITE) {

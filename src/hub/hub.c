@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/container.h"
 #include "core/crypto.h"
 #include "core/end.h"
 #include "hub/broker.h"
@@ -95,8 +96,7 @@ static void fail_start(struct hub *hub, const struct dstream_end *why) {
 }
 
 static void on_stop_timer(struct loop_timer *timer) {
-  struct hub *hub =
-      (struct hub *)(void *)((char *)timer - offsetof(struct hub, start_timer));
+  struct hub *hub = CONTAINER_OF(timer, struct hub, start_timer);
   if (gateway_count(hub->gateway) == 0 || loop_now_ms() >= hub->stop_by_ms)
     end_now(hub);
   else
@@ -129,8 +129,7 @@ static void reload(struct hub *hub) {
 }
 
 static void on_signal(struct loop_watch *watch, unsigned events) {
-  struct hub *hub = (struct hub *)(void *)((char *)watch -
-                                           offsetof(struct hub, signal_watch));
+  struct hub *hub = CONTAINER_OF(watch, struct hub, signal_watch);
   struct signalfd_siginfo info;
   if ((events & LOOP_GONE) ||
       read(watch->fd, &info, sizeof info) != (ssize_t)sizeof info)
@@ -164,8 +163,7 @@ static uint64_t world_now_s(void *user) {
 }
 
 static void on_wake(struct loop_timer *timer) {
-  struct hub *hub =
-      (struct hub *)(void *)((char *)timer - offsetof(struct hub, wake_timer));
+  struct hub *hub = CONTAINER_OF(timer, struct hub, wake_timer);
   handshake_tick(hub->handshake);
 }
 
@@ -324,8 +322,7 @@ static void on_broker_down(void *user, const struct dstream_end *why) {
 }
 
 static void on_start_timer(struct loop_timer *timer) {
-  struct hub *hub =
-      (struct hub *)(void *)((char *)timer - offsetof(struct hub, start_timer));
+  struct hub *hub = CONTAINER_OF(timer, struct hub, start_timer);
   struct dstream_end why;
   end_set(&why, DSTREAM_ETIMEDOUT,
           "the broker did not come up within %d s; the log says more",

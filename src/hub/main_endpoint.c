@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "core/container.h"
 #include "core/crypto.h"
 #include "hub/broker_wire.h"
 #include "hub/identity.h"
@@ -104,8 +105,7 @@ static void after_io(struct main_endpoint *endpoint) {
 
 static void on_watch(struct loop_watch *watch, unsigned events) {
   struct main_endpoint *endpoint =
-      (struct main_endpoint *)(void *)((char *)watch -
-                                       offsetof(struct main_endpoint, watch));
+      CONTAINER_OF(watch, struct main_endpoint, watch);
   int rc = MOSQ_ERR_SUCCESS;
   if (events & LOOP_READ)
     rc = mosquitto_loop_read(endpoint->client, READ_PACKETS);
@@ -150,8 +150,7 @@ static bool try_connect(struct main_endpoint *endpoint) {
 
 static void on_retry(struct loop_timer *timer) {
   struct main_endpoint *endpoint =
-      (struct main_endpoint *)(void *)((char *)timer -
-                                       offsetof(struct main_endpoint, timer));
+      CONTAINER_OF(timer, struct main_endpoint, timer);
   endpoint->retry_ms *= 2;
   if (endpoint->retry_ms > RETRY_MAX_MS)
     endpoint->retry_ms = RETRY_MAX_MS;
@@ -167,8 +166,7 @@ static void on_retry(struct loop_timer *timer) {
 
 static void on_tick(struct loop_timer *timer) {
   struct main_endpoint *endpoint =
-      (struct main_endpoint *)(void *)((char *)timer -
-                                       offsetof(struct main_endpoint, timer));
+      CONTAINER_OF(timer, struct main_endpoint, timer);
   loop_timer_set(endpoint->loop, timer, TICK_MS, on_tick);
   if (mosquitto_loop_misc(endpoint->client) != MOSQ_ERR_SUCCESS)
     endpoint->lost = true;

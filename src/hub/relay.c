@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/container.h"
 #include "core/end.h"
 
 enum side_state {
@@ -93,8 +94,7 @@ static void side_put(struct side *side, const uint8_t *data, size_t len) {
 /* ---- the end ---- */
 
 static void on_end_task(struct loop_task *task) {
-  struct relay *relay =
-      (struct relay *)(void *)((char *)task - offsetof(struct relay, end_task));
+  struct relay *relay = CONTAINER_OF(task, struct relay, end_task);
   relay->events.on_end(relay->user, relay, relay->ended, &relay->cause);
 }
 
@@ -322,8 +322,7 @@ static const struct link_callbacks callbacks = {.on_up = on_up,
 /* ---- time ---- */
 
 static void on_timer(struct loop_timer *timer) {
-  struct side *side =
-      (struct side *)(void *)((char *)timer - offsetof(struct side, timer));
+  struct side *side = CONTAINER_OF(timer, struct side, timer);
   uint64_t now = loop_now_ms();
   side->timer_due_ms = STREAM_NEVER;
   if (now >= stream_core_deadline(&side->core) &&

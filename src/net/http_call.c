@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/container.h"
 #include "core/crypto.h"
 #include "core/end.h"
 #include "core/http_body.h"
@@ -43,9 +44,7 @@ void http_call_cancel(struct http_call *call) {
 }
 
 static void on_finished(struct loop_task *task) {
-  struct http_call *call =
-      (struct http_call *)(void *)((char *)task -
-                                   offsetof(struct http_call, task));
+  struct http_call *call = CONTAINER_OF(task, struct http_call, task);
   bool failed = call->error.status != DSTREAM_OK;
   call->done(call->user, failed ? NULL : &call->head,
              call->buffer + call->head.length, call->body_len,
@@ -169,9 +168,7 @@ static void on_end(void *user, const struct dstream_end *why) {
 }
 
 static void on_timeout(struct loop_timer *timer) {
-  struct http_call *call =
-      (struct http_call *)(void *)((char *)timer -
-                                   offsetof(struct http_call, timer));
+  struct http_call *call = CONTAINER_OF(timer, struct http_call, timer);
   struct dstream_end end;
   end_set(&end, DSTREAM_ETIMEDOUT, "%s did not answer in time", call->host);
   fail(call, &end);

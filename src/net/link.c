@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "core/container.h"
 #include "core/crypto.h"
 #include "core/end.h"
 #include "core/http_head.h"
@@ -92,7 +93,7 @@ static void link_try_unix(struct link *link);
 static void link_deliver(struct link *link);
 
 static struct link *link_of_watch(struct loop_watch *watch) {
-  return (struct link *)(void *)((char *)watch - offsetof(struct link, watch));
+  return CONTAINER_OF(watch, struct link, watch);
 }
 
 static void set_state(struct link *link, enum link_state state) {
@@ -178,8 +179,7 @@ int link_proxy_parse(struct link_proxy *proxy, const char *url,
 /* ---- life ---- */
 
 static void link_free_now(struct loop_task *task) {
-  struct link *link =
-      (struct link *)(void *)((char *)task - offsetof(struct link, free_task));
+  struct link *link = CONTAINER_OF(task, struct link, free_task);
   free(link);
 }
 
@@ -247,8 +247,7 @@ static void end_timed_out(struct dstream_end *end, const struct link *link) {
 }
 
 static void link_on_timer(struct loop_timer *timer) {
-  struct link *link =
-      (struct link *)(void *)((char *)timer - offsetof(struct link, timer));
+  struct link *link = CONTAINER_OF(timer, struct link, timer);
   if (link->lingering) {
     link_destroy(link);
     return;
@@ -380,8 +379,7 @@ static void tell_drain(struct link *link) {
 
 /* The end of a callback in which something was queued or resumed. */
 static void link_work(struct loop_task *task) {
-  struct link *link =
-      (struct link *)(void *)((char *)task - offsetof(struct link, work));
+  struct link *link = CONTAINER_OF(task, struct link, work);
   if (!link_flush(link))
     return;
   if (link->resume) {
@@ -910,8 +908,7 @@ static void link_on_events(struct loop_watch *watch, unsigned events) {
 
 static void on_resolved(struct resolve_query *query,
                         const struct resolve_answer *answer) {
-  struct link *link =
-      (struct link *)(void *)((char *)query - offsetof(struct link, query));
+  struct link *link = CONTAINER_OF(query, struct link, query);
   const char *host =
       link->proxy.host[0] != '\0' ? link->proxy.host : link->host;
   struct dstream_end end;
@@ -986,8 +983,7 @@ static void link_try_unix(struct link *link) {
 }
 
 static void on_unix_start(struct loop_task *task) {
-  link_try_unix(
-      (struct link *)(void *)((char *)task - offsetof(struct link, work)));
+  link_try_unix(CONTAINER_OF(task, struct link, work));
 }
 
 int link_connect_unix(struct link **out, dstream_loop *loop, const char *path,
@@ -1017,8 +1013,7 @@ int link_connect_unix(struct link **out, dstream_loop *loop, const char *path,
 }
 
 static void on_adopted(struct loop_task *task) {
-  struct link *link =
-      (struct link *)(void *)((char *)task - offsetof(struct link, work));
+  struct link *link = CONTAINER_OF(task, struct link, work);
   start_tls_or_up(link);
   if (!link->dead)
     link_schedule(link);

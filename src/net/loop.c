@@ -15,6 +15,7 @@
 
 #include <libwebsockets.h>
 
+#include "core/container.h"
 #include "net/resolve.h"
 
 #define POSTS_MAX     65536
@@ -170,9 +171,7 @@ static lws_sorted_usec_list_t *timer_sul(struct loop_timer *timer) {
 }
 
 static void on_sul(lws_sorted_usec_list_t *sul) {
-  struct loop_timer *timer =
-      (struct loop_timer *)(void *)((char *)sul -
-                                    offsetof(struct loop_timer, opaque));
+  struct loop_timer *timer = CONTAINER_OF(sul, struct loop_timer, opaque);
   dstream_loop *loop = timer->loop;
   loop_enter(loop);
   timer->fn(timer);
@@ -195,9 +194,7 @@ void loop_timer_cancel(struct loop_timer *timer) {
 /* ---- descriptors ---- */
 
 static void on_watch_again(struct loop_timer *timer) {
-  struct loop_watch *watch =
-      (struct loop_watch *)(void *)((char *)timer -
-                                    offsetof(struct loop_watch, again));
+  struct loop_watch *watch = CONTAINER_OF(timer, struct loop_watch, again);
   if (watch->hung_up) {
     if (watch->want != 0)
       watch->fn(watch, watch->want);
@@ -233,14 +230,15 @@ static int on_descriptor(struct lws *wsi, enum lws_callback_reasons reason,
   loop_enter(loop);
   watch->in_write = event == LOOP_WRITE;
   watch->fn(watch, event);
-  /* The callback may have closed (and freed) the watch. */
+  loop_leave(loop);
+  /* The callback, or what it deferred, may have closed (and freed) the watch.
+   */
   watch = lws_get_opaque_user_data(wsi);
   if (watch != NULL) {
     watch->in_write = false;
     if (event == LOOP_WRITE && (watch->want & LOOP_WRITE))
       loop_timer_set(loop, &watch->again, 0, on_watch_again);
   }
-  loop_leave(loop);
   return 0;
 }
 

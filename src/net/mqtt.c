@@ -10,6 +10,7 @@
 
 #include <MQTTAsync.h>
 
+#include "core/container.h"
 #include "core/crypto.h"
 #include "core/end.h"
 #include "core/percent.h"
@@ -219,23 +220,19 @@ static int paho_tls_error(const char *line, size_t len, void *context) {
 /* ---- jobs: the worker's thread ---- */
 
 static struct mqtt *of_connect(struct mqtt_job *job) {
-  return (struct mqtt *)(void *)((char *)job -
-                                 offsetof(struct mqtt, connect_job));
+  return CONTAINER_OF(job, struct mqtt, connect_job);
 }
 
 static struct mqtt *of_subscribe(struct mqtt_job *job) {
-  return (struct mqtt *)(void *)((char *)job -
-                                 offsetof(struct mqtt, subscribe_job));
+  return CONTAINER_OF(job, struct mqtt, subscribe_job);
 }
 
 static struct mqtt *of_close(struct mqtt_job *job) {
-  return (struct mqtt *)(void *)((char *)job -
-                                 offsetof(struct mqtt, close_job));
+  return CONTAINER_OF(job, struct mqtt, close_job);
 }
 
 static struct mqtt *of_destroy(struct mqtt_job *job) {
-  return (struct mqtt *)(void *)((char *)job -
-                                 offsetof(struct mqtt, destroy_job));
+  return CONTAINER_OF(job, struct mqtt, destroy_job);
 }
 
 static void send_failure(struct mqtt *mqtt, const char *call, int status) {
@@ -653,8 +650,7 @@ int mqtt_publish(struct mqtt *mqtt, const char *topic) {
 }
 
 static void on_close_timer(struct loop_timer *timer) {
-  queue_destroy((struct mqtt *)(void *)((char *)timer -
-                                        offsetof(struct mqtt, close_timer)));
+  queue_destroy(CONTAINER_OF(timer, struct mqtt, close_timer));
 }
 
 void mqtt_close(struct mqtt *mqtt) {

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/container.h"
+
 #define JOBS_MAX     256
 #define CACHE_SIZE   16
 #define CACHE_TTL_MS 30000
@@ -143,8 +145,7 @@ static void job_tell(struct resolve_job *job) {
 }
 
 static void on_timer(struct loop_timer *timer) {
-  job_tell((struct resolve_job *)(void *)((char *)timer -
-                                          offsetof(struct resolve_job, timer)));
+  job_tell(CONTAINER_OF(timer, struct resolve_job, timer));
 }
 
 /* The job whose answer serves `job` as well, or NULL. */

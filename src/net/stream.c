@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/container.h"
 #include "core/crypto.h"
 #include "core/end.h"
 #include "core/stream_core.h"
@@ -88,8 +89,7 @@ static void tell_end(dstream_stream *s) {
 }
 
 static void on_end_task(struct loop_task *task) {
-  tell_end((dstream_stream *)(void *)((char *)task -
-                                      offsetof(dstream_stream, end_task)));
+  tell_end(CONTAINER_OF(task, dstream_stream, end_task));
 }
 
 /* The one way to the end.  The link lives on to send what is queued. */
@@ -314,9 +314,7 @@ static void stream_arm(dstream_stream *s) {
 }
 
 static void on_stream_timer(struct loop_timer *timer) {
-  dstream_stream *s =
-      (dstream_stream *)(void *)((char *)timer -
-                                 offsetof(dstream_stream, timer));
+  dstream_stream *s = CONTAINER_OF(timer, dstream_stream, timer);
   uint64_t now = loop_now_ms();
   s->timer_due_ms = STREAM_NEVER;
   if (s->connect_deadline_ms != 0 && now >= s->connect_deadline_ms) {
