@@ -71,7 +71,8 @@ dstream_service_open_stream(dstream_service *service, const char *device_id,
                             const struct dstream_stream_callbacks *callbacks,
                             void *user, dstream_stream **out);
 
-/* Has fn told of each step of each handshake; NULL: nobody.  Loop's thread. */
+/* Has fn told of each step of each handshake, the first one inside
+ * dstream_service_open_stream; NULL: nobody.  Loop's thread. */
 DSTREAM_API void dstream_service_on_step(
     dstream_service *service,
     void (*fn)(void *user, dstream_stream *stream, enum dstream_open_step step),

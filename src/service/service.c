@@ -125,12 +125,10 @@ static bool copy_header(const struct http_head *head, const char *name,
 static void fail_rejected(struct opening *opening,
                           const struct http_head *head) {
   struct dstream_end end;
-  char reason[160];
-  struct slice text = http_head_get(head, "dstream-reason");
-  bool told = text.p != NULL && text.len > 0 && text.len < sizeof reason &&
-              percent_decode(text, reason, sizeof reason, NULL) == 0;
-  end_set(&end, DSTREAM_EREJECTED, "the device rejected the stream%s%s",
-          told ? ": " : "", told ? reason : "");
+  struct slice reason = http_head_get(head, "dstream-reason");
+  bool told = reason.p != NULL && reason.len > 0;
+  end_set(&end, DSTREAM_EREJECTED, "the device rejected the stream%s%.*s",
+          told ? ": " : "", told ? (int)reason.len : 0, told ? reason.p : "");
   for (char *p = end.text; *p != '\0'; p++)
     if ((unsigned char)*p < ' ' || *p == 127)
       *p = ' ';
@@ -284,14 +282,16 @@ int dstream_service_open_stream(
     return status;
   }
   status = start_call(opening, path, options->connect_wait_s, response_s);
+  if (out != NULL)
+    *out = opening->stream;
   if (status != DSTREAM_OK) {
     struct dstream_end end;
     end_set(&end, status, "can't call the hub %s: %s", service->hub.host,
             dstream_status_text(status));
     stream_fail(opening->stream, &end);
+  } else {
+    tell_step(opening, DSTREAM_STEP_REQUEST);
   }
-  if (out != NULL)
-    *out = opening->stream;
   return DSTREAM_OK;
 }
 
