@@ -27,6 +27,8 @@
 /* With several addresses, how long one may take. */
 #define ADDRESS_TIMEOUT_MS 4000
 #define PROXY_HEAD_MAX     4096
+/* After this long without a byte a link gives its TLS buffers back. */
+#define IDLE_MS 2000
 /* A unix socket whose backlog is full refuses at once. */
 #define UNIX_RETRY_MS 5
 
@@ -80,6 +82,9 @@ struct link {
   bool in_read;
   bool lingering; /* link_close was called */
   bool dead;      /* free when the callback has returned */
+  bool busy;      /* bytes moved since idle_timer was set */
+  bool idle_armed;
+  struct loop_timer idle_timer;
 
   struct dstream_end last_error; /* of the last address that failed */
   char peer[INET6_ADDRSTRLEN + 9];
@@ -191,6 +196,7 @@ static void link_destroy(struct link *link) {
   link->dead = true;
   loop_watch_close(&link->watch);
   loop_timer_cancel(&link->timer);
+  loop_timer_cancel(&link->idle_timer);
   loop_task_cancel(&link->work);
   resolve_cancel(&link->query);
   tls_free(link->tls);
@@ -304,6 +310,27 @@ static void out_release(struct link *link) {
   }
 }
 
+static void on_idle_timer(struct loop_timer *timer) {
+  struct link *link = CONTAINER_OF(timer, struct link, idle_timer);
+  if (link->busy) {
+    link->busy = false;
+    loop_timer_set(link->loop, &link->idle_timer, IDLE_MS, on_idle_timer);
+  } else {
+    link->idle_armed = false;
+    tls_release_buffers(link->tls);
+  }
+}
+
+/* Bytes moved.  The timer runs only while they do: an idle link wakes nobody.
+ */
+static void link_busy(struct link *link) {
+  link->busy = true;
+  if (link->idle_armed || link->tls == NULL)
+    return;
+  link->idle_armed = true;
+  loop_timer_set(link->loop, &link->idle_timer, IDLE_MS, on_idle_timer);
+}
+
 static void update_want(struct link *link) {
   if (link->watch.fd < 0 || link->state < LINK_CONNECTING || link->dead)
     return;
@@ -396,6 +423,7 @@ static void link_work(struct loop_task *task) {
     tell_drain(link);
   if (link->dead)
     return;
+  link_busy(link);
   out_release(link);
   update_want(link);
 }

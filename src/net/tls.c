@@ -117,7 +117,7 @@ static int config_new(struct tls_config **out, const SSL_METHOD *method) {
                                        SSL_OP_NO_COMPRESSION |
                                        SSL_OP_CIPHER_SERVER_PREFERENCE |
                                        SSL_OP_PRIORITIZE_CHACHA);
-  SSL_CTX_set_mode(config->ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
+  SSL_CTX_set_mode(config->ctx, SSL_MODE_AUTO_RETRY);
   *out = config;
   return DSTREAM_OK;
 }
@@ -306,6 +306,10 @@ int tls_write(struct tls *tls, const void *data, size_t len) {
     return DSTREAM_OK;
   ERR_clear_error();
   return DSTREAM_ETLS;
+}
+
+void tls_release_buffers(struct tls *tls) {
+  SSL_free_buffers(tls->ssl);
 }
 
 void tls_shutdown(struct tls *tls) {

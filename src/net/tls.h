@@ -70,6 +70,10 @@ bool tls_blocked(const struct tls *tls);
  * room for len + TLS_RECORD_OVERHEAD.  DSTREAM_ETLS. */
 int tls_write(struct tls *tls, const void *data, size_t len);
 
+/* Gives OpenSSL's record buffers back, 34 KB, until the next record.  Cheaper
+ * now and then than SSL_MODE_RELEASE_BUFFERS, which does so for each record. */
+void tls_release_buffers(struct tls *tls);
+
 /* Queues close_notify, if there is room. */
 void tls_shutdown(struct tls *tls);
 
