@@ -261,11 +261,14 @@ static int group_setup(void **state) {
 
 static int group_teardown(void **state) {
   (void)state;
+  if (device != NULL) {
+    dstream_device_stop(device);
+    WAIT(stopped);
+  }
   dstream_service_free(service);
-  dstream_device_stop(device);
-  WAIT(stopped);
   dstream_device_free(device);
-  test_loop_end();
+  if (test_loop != NULL)
+    test_loop_end();
   return hub_fixture_stop(&hub);
 }
 
