@@ -73,7 +73,7 @@ void proxy_url_with(const struct proxy_fixture *proxy, const char *credentials,
 
 struct tinyproxy {
   pid_t pid; /* 0: not running */
-  char directory[64];
+  char directory[256];
   uint16_t port;
   char url[PROXY_URL_SIZE];
 };

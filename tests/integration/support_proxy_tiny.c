@@ -105,14 +105,15 @@ static int wait_accepts(const struct tinyproxy *proxy) {
 
 int tinyproxy_start(struct tinyproxy *proxy, const char *user,
                     const char *password) {
-  char config[128];
+  char config[320];
   memset(proxy, 0, sizeof *proxy);
   const char *program = find_program();
   if (program == NULL)
     return 1;
   proxy->port = free_port();
+  const char *base = getenv("TMPDIR");
   snprintf(proxy->directory, sizeof proxy->directory,
-           "/tmp/dstream-tinyproxy-XXXXXX");
+           "%.200s/dstream-tinyproxy-XXXXXX", base != NULL ? base : "/tmp");
   if (proxy->port == 0 || mkdtemp(proxy->directory) == NULL) {
     proxy->directory[0] = '\0';
     return failure("can't prepare");
@@ -140,7 +141,7 @@ void tinyproxy_stop(struct tinyproxy *proxy) {
   if (proxy->directory[0] == '\0')
     return;
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-    char path[128];
+    char path[320];
     snprintf(path, sizeof path, "%s/%s", proxy->directory, files[i]);
     unlink(path);
   }
