@@ -337,16 +337,17 @@ static int take_http(void *user, int fd, const char *peer) {
 
 /* ---- composition ---- */
 
-static unsigned raise_fd_limit(const struct config *config) {
+/* What the connections need, and no more: libwebsockets makes tables of as many
+ * entries as the process may have descriptors (16 bytes each), or of 2560 when
+ * that is over ten million, which is "infinity" in some containers. */
+static unsigned set_fd_limit(const struct config *config) {
   struct rlimit limit = {FDS_MIN, FDS_MIN};
   getrlimit(RLIMIT_NOFILE, &limit);
   rlim_t wanted =
       FDS_MIN + (rlim_t)FDS_PER_CONN * config->limits.max_connections;
-  if (limit.rlim_cur < wanted) {
-    limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
-    getrlimit(RLIMIT_NOFILE, &limit);
-  }
+  limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+  getrlimit(RLIMIT_NOFILE, &limit);
   return (unsigned)(limit.rlim_cur < wanted ? limit.rlim_cur : wanted);
 }
 
@@ -355,7 +356,7 @@ static int make_loop(struct hub *hub) {
       .size = sizeof options,
       .log = write_line,
       .log_level = (enum dstream_log_level)hub->config->log_level,
-      .max_fds = raise_fd_limit(hub->config)};
+      .max_fds = set_fd_limit(hub->config)};
   if (loop_new(&hub->loop, &options, loop_uv_backend()) == DSTREAM_OK)
     return DSTREAM_OK;
   int status = loop_new(&hub->loop, &options, NULL);
