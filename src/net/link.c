@@ -16,8 +16,6 @@
 #include "core/container.h"
 #include "core/crypto.h"
 #include "core/end.h"
-#include "core/http_head.h"
-#include "core/percent.h"
 #include "net/resolve.h"
 
 /* Room in the send buffer that only control messages may use. */
@@ -26,7 +24,6 @@
 #define USEFUL_SPACE 4096
 /* With several addresses, how long one may take. */
 #define ADDRESS_TIMEOUT_MS 4000
-#define PROXY_HEAD_MAX     4096
 /* After this long without a byte a link gives its TLS buffers back. */
 #define IDLE_MS 2000
 /* A unix socket whose backlog is full refuses at once. */
@@ -105,80 +102,6 @@ static void set_state(struct link *link, enum link_state state) {
   assert(state > link->state ||
          (state == LINK_CONNECTING && link->state == LINK_CONNECTING));
   link->state = state;
-}
-
-/* ---- proxy URL ---- */
-
-static int parse_port(const char *text, size_t len, uint16_t *port) {
-  unsigned value = 0;
-  if (len == 0 || len > 5)
-    return DSTREAM_EINVAL;
-  for (size_t i = 0; i < len; i++) {
-    if (text[i] < '0' || text[i] > '9')
-      return DSTREAM_EINVAL;
-    value = value * 10 + (unsigned)(text[i] - '0');
-  }
-  if (value == 0 || value > 65535)
-    return DSTREAM_EINVAL;
-  *port = (uint16_t)value;
-  return DSTREAM_OK;
-}
-
-/* The text is percent-encoded (RFC 3986 3.2.1). */
-static int proxy_set_credentials(struct link_proxy *proxy, struct slice text) {
-  char plain[sizeof proxy->authorization];
-  size_t len = 0;
-  if (percent_decode(text, plain, sizeof plain, &len) != DSTREAM_OK ||
-      CRYPTO_BASE64_SIZE(len) + sizeof "Basic " > sizeof proxy->authorization)
-    return DSTREAM_EINVAL;
-  size_t n = (size_t)snprintf(proxy->authorization, sizeof proxy->authorization,
-                              "Basic ");
-  crypto_base64_encode(plain, len, proxy->authorization + n,
-                       sizeof proxy->authorization - n);
-  crypto_wipe(plain, sizeof plain);
-  return DSTREAM_OK;
-}
-
-int link_proxy_parse(struct link_proxy *proxy, const char *url,
-                     struct dstream_end *error) {
-  static const char form[] = "the proxy must look like "
-                             "http://[user:password@]host:port";
-  memset(proxy, 0, sizeof *proxy);
-  if (url == NULL || *url == '\0')
-    return DSTREAM_OK;
-  end_set(error, DSTREAM_EINVAL, "%s", form);
-  if (strncmp(url, "http://", 7) != 0)
-    return DSTREAM_EINVAL;
-  const char *p = url + 7;
-  const char *at = strrchr(p, '@');
-  if (at != NULL) {
-    struct slice text = {p, (size_t)(at - p)};
-    if (proxy_set_credentials(proxy, text) != DSTREAM_OK)
-      return DSTREAM_EINVAL;
-    p = at + 1;
-  }
-  size_t len = strcspn(p, "/");
-  const char *colon = memchr(p, ':', len);
-  const char *host = p;
-  size_t host_len = colon == NULL ? len : (size_t)(colon - p);
-  if (*p == '[') {
-    const char *bracket = memchr(p, ']', len);
-    if (bracket == NULL)
-      return DSTREAM_EINVAL;
-    host = p + 1;
-    host_len = (size_t)(bracket - host);
-    colon = bracket[1] == ':' ? bracket + 1 : NULL;
-  }
-  proxy->port = 80;
-  if (colon != NULL &&
-      parse_port(colon + 1, len - (size_t)(colon + 1 - p), &proxy->port) != 0)
-    return DSTREAM_EINVAL;
-  if (host_len == 0 || host_len >= sizeof proxy->host)
-    return DSTREAM_EINVAL;
-  memcpy(proxy->host, host, host_len);
-  if (error != NULL)
-    memset(error, 0, sizeof *error);
-  return DSTREAM_OK;
 }
 
 /* ---- life ---- */
@@ -682,54 +605,27 @@ static void start_tls_or_up(struct link *link) {
   link_handshake(link);
 }
 
-static void proxy_refused(const struct link *link, int status,
-                          struct dstream_end *end) {
-  const char *hint = "";
-  /* 401 is tinyproxy's. */
-  if (status == 407 || status == 401)
-    hint = link->proxy.authorization[0] != '\0'
-               ? ": it does not take this user name and password"
-               : ": it wants a user name and a password, "
-                 "http://user:password@host:port";
-  end_set(end, DSTREAM_EPROXY, "the proxy %s:%u answered %d to CONNECT %s:%u%s",
-          link->proxy.host, (unsigned)link->proxy.port, status, link->host,
-          (unsigned)link->port, hint);
-  end->http_status = status;
-}
-
-/* The proxy's answer.  Nothing may follow its head: the TLS server speaks
- * second. */
 static void link_read_proxy(struct link *link, const uint8_t *data,
                             size_t len) {
-  struct http_head head;
   struct dstream_end end;
-  if (link->stash_len + len > PROXY_HEAD_MAX)
-    len = PROXY_HEAD_MAX - link->stash_len;
+  if (link->stash_len + len > LINK_PROXY_HEAD_MAX)
+    len = LINK_PROXY_HEAD_MAX - link->stash_len;
   if (link->stash == NULL)
-    link->stash = malloc(PROXY_HEAD_MAX);
+    link->stash = malloc(LINK_PROXY_HEAD_MAX);
   if (link->stash == NULL) {
     fail_no_memory(link);
     return;
   }
   memcpy(link->stash + link->stash_len, data, len);
   link->stash_len += len;
-  int status = http_head_parse_response(&head, (const char *)link->stash,
-                                        link->stash_len);
-  if (status == DSTREAM_EAGAIN && link->stash_len < PROXY_HEAD_MAX)
+  int status = link_proxy_check(&link->proxy, (const char *)link->stash,
+                                link->stash_len, link->host, link->port, &end);
+  if (status == DSTREAM_EAGAIN)
     return;
-  bool good = status == DSTREAM_OK && head.status / 100 == 2 &&
-              head.length == link->stash_len;
-  if (!good) {
-    if (status == DSTREAM_OK)
-      proxy_refused(link, head.status, &end);
-    else
-      end_set(&end, DSTREAM_EPROXY, "the proxy %s:%u does not speak HTTP",
-              link->proxy.host, (unsigned)link->proxy.port);
-  }
   free(link->stash);
   link->stash = NULL;
   link->stash_len = 0;
-  if (good)
+  if (status == DSTREAM_OK)
     start_tls_or_up(link);
   else
     link_fail(link, &end);
@@ -878,22 +774,16 @@ static void link_try_address(struct link *link) {
 }
 
 static void send_connect_request(struct link *link) {
+  char request[LINK_PROXY_REQUEST_SIZE];
   set_state(link, LINK_PROXYING);
   arm_connect_timer(link);
-  bool v6 = strchr(link->host, ':') != NULL;
-  char request[1400];
-  int n = snprintf(
-      request, sizeof request,
-      "CONNECT %s%s%s:%u HTTP/1.1\r\nHost: %s%s%s:%u\r\n%s%s%s\r\n",
-      v6 ? "[" : "", link->host, v6 ? "]" : "", (unsigned)link->port,
-      v6 ? "[" : "", link->host, v6 ? "]" : "", (unsigned)link->port,
-      link->proxy.authorization[0] ? "Proxy-Authorization: " : "",
-      link->proxy.authorization, link->proxy.authorization[0] ? "\r\n" : "");
-  if (n < 0 || (size_t)n >= sizeof request || !out_ready(link)) {
+  size_t len =
+      link_proxy_request(&link->proxy, link->host, link->port, request);
+  if (!out_ready(link)) {
     fail_no_memory(link);
     return;
   }
-  ring_put(&link->out, request, (size_t)n);
+  ring_put(&link->out, request, len);
   crypto_wipe(request, sizeof request);
   link_schedule(link);
 }

@@ -15,23 +15,11 @@
 
 #include <dstream/status.h>
 
+#include "net/link_proxy.h"
 #include "net/loop.h"
 #include "net/tls.h"
 
 struct link;
-
-/* Where an HTTP CONNECT proxy is; empty host: none. */
-struct link_proxy {
-  char host[256];
-  uint16_t port;
-  char authorization[400]; /* value of Proxy-Authorization, or empty */
-};
-
-/* "http://[user:password@]host[:port]", user and password percent-encoded where
- * they hold more than plain characters; NULL or "": no proxy.  DSTREAM_EINVAL,
- * *error says what is wrong. */
-int link_proxy_parse(struct link_proxy *proxy, const char *url,
-                     struct dstream_end *error);
 
 struct link_callbacks {
   /* Connected and, with TLS, the peer verified.  May be NULL. */
