@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/conn_string.h"
 #include "core/crypto.h"
 #include "core/end.h"
 #include "core/sas.h"
@@ -39,20 +40,6 @@ static const char schema[] =
 #define DEVICE_COLUMNS "id, primary_key, secondary_key, enabled, created"
 
 /* ---- helpers ---- */
-
-bool identity_id_valid(struct slice id) {
-  if (id.len == 0 || id.len > IDENTITY_ID_MAX)
-    return false;
-  for (size_t i = 0; i < id.len; i++) {
-    char c = id.p[i];
-    bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-    if (letter || (c >= '0' && c <= '9'))
-      continue;
-    if (c == '\0' || strchr("-:.+%_#*?!(),=@;$'", c) == NULL)
-      return false;
-  }
-  return true;
-}
 
 static bool policy_name_valid(const char *name) {
   size_t len = strlen(name);
@@ -329,7 +316,7 @@ static int write_device(struct identity_store *store,
 
 int identity_add(struct identity_store *store, const char *id, int64_t now_s,
                  struct identity_device *out) {
-  if (!identity_id_valid(slice_of(id)))
+  if (!conn_string_id_valid(slice_of(id)))
     return DSTREAM_EINVAL;
   struct identity_device device = {.enabled = true, .created_s = now_s};
   memcpy(device.id, id, strlen(id) + 1);
@@ -347,7 +334,7 @@ int identity_add(struct identity_store *store, const char *id, int64_t now_s,
 int identity_put(struct identity_store *store,
                  const struct identity_device *device) {
   struct slice id = {device->id, strnlen(device->id, sizeof device->id)};
-  if (!identity_id_valid(id) || !key_valid(&device->primary) ||
+  if (!conn_string_id_valid(id) || !key_valid(&device->primary) ||
       !key_valid(&device->secondary))
     return DSTREAM_EINVAL;
   return write_device(store, device, true);
@@ -467,11 +454,11 @@ static bool split_client(const char *client_id, struct client_parts *out) {
   if (slash != NULL) {
     device.len = (size_t)(slash - client_id);
     struct slice module = slice_of(slash + 1);
-    if (!identity_id_valid(module))
+    if (!conn_string_id_valid(module))
       return false;
     memcpy(out->module, module.p, module.len);
   }
-  if (!identity_id_valid(device))
+  if (!conn_string_id_valid(device))
     return false;
   memcpy(out->device, device.p, device.len);
   return true;

@@ -70,10 +70,6 @@ struct identity_grant {
 
 struct identity_store;
 
-/* True for an id as Azure takes it: 1 to 128 of A-Z a-z 0-9 -:.+%_#*?!(),=@;$'
- */
-bool identity_id_valid(struct slice id);
-
 /* Creates the file with mode 0600, and in it the policies "iothubowner" (all
  * rights), "service" (service connect) and "device" (device connect), then
  * opens it.  DSTREAM_ESTATE: the file is there already; DSTREAM_ESYSTEM,

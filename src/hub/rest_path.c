@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "core/conn_string.h"
 #include "core/percent.h"
 
 #define SEGMENTS_MAX 7
@@ -29,7 +30,7 @@ static size_t split(struct slice path, struct slice *segments) {
 static bool decode_id(struct slice segment, char *out, size_t size) {
   size_t len = 0;
   return percent_decode(segment, out, size, &len) == DSTREAM_OK &&
-         identity_id_valid((struct slice){out, len});
+         conn_string_id_valid((struct slice){out, len});
 }
 
 static bool decode_name(struct slice segment, char *out, size_t size) {

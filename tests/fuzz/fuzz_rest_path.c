@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "core/conn_string.h"
 #include "hub/rest_path.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -13,10 +14,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   struct rest_path path;
   rest_path_parse(&path, target);
   if (path.route == REST_STREAM) {
-    assert(identity_id_valid(slice_of(path.device)));
+    assert(conn_string_id_valid(slice_of(path.device)));
     assert(handshake_name_valid(path.name));
     assert(strpbrk(path.device, "/\r\n") == NULL);
-    assert(path.module[0] == '\0' || identity_id_valid(slice_of(path.module)));
+    assert(path.module[0] == '\0' ||
+           conn_string_id_valid(slice_of(path.module)));
   }
   int seconds = rest_seconds(target);
   assert(seconds >= -1 && seconds <= 86401);
