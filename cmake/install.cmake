@@ -1,5 +1,5 @@
-# What `cmake --install` puts in place: the library with its headers, and the
-# files by which CMake and pkg-config find it.
+# What `cmake --install` puts in place: the library with its headers, the files
+# by which CMake and pkg-config find it, and the manual.
 include(CMakePackageConfigHelpers)
 
 install(TARGETS dstream dstream_static EXPORT dstream-targets)
@@ -16,6 +16,11 @@ install(FILES ${PROJECT_BINARY_DIR}/dstream-config.cmake
   DESTINATION ${package_dir})
 install(FILES cmake/dependencies.cmake DESTINATION ${package_dir}
   RENAME dstream-dependencies.cmake)
+
+if(DSTREAM_BUILD_HUB)
+  install(FILES docs/man/dstream-hub.1
+    DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+endif()
 
 # What a static link needs.  Not Requires.private: that would ask everybody who
 # links the shared library for the development files of these.

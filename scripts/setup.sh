@@ -42,6 +42,7 @@ libclang-rt-14-dev        package              # sanitizers, libFuzzer
 llvm                      command llvm-symbolizer # readable sanitizer reports
 pmccabe                   command pmccabe      # lint
 binutils                  command nm           # lint: exported symbols
+groff-base                command groff        # the manual page
 shellcheck                command shellcheck   # lint
 git                       command git          # what belongs to the tree
 openssl                   command openssl      # certificates of the tests
