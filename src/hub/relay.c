@@ -255,16 +255,20 @@ static size_t on_data(void *user, uint8_t *data, size_t len) {
   return done;
 }
 
+/* There is room for what this side has held back. */
+static void side_go_on(struct side *side) {
+  if (!side->starved || side->link == NULL)
+    return;
+  side->starved = false;
+  if (side->ws)
+    stream_core_set_paused(&side->core, false, loop_now_ms());
+  link_resume(side->link);
+}
+
 static void on_drain(void *user) {
   struct side *side = user;
-  struct side *from = other(side);
   side_pull(side);
-  if (!from->starved || from->link == NULL)
-    return;
-  from->starved = false;
-  if (from->ws)
-    stream_core_set_paused(&from->core, false, loop_now_ms());
-  link_resume(from->link);
+  side_go_on(other(side));
 }
 
 static void on_sent(void *user) {
@@ -305,12 +309,7 @@ static void on_link_end(void *user, const struct dstream_end *why) {
 /* A plain side may still be connecting (the broker's socket) when it is
  * attached: now it takes bytes. */
 static void on_up(void *user) {
-  struct side *side = user;
-  struct side *from = other(side);
-  if (from->link != NULL) {
-    from->starved = false;
-    link_resume(from->link);
-  }
+  side_go_on(other(user));
 }
 
 static const struct link_callbacks callbacks = {.on_up = on_up,
@@ -383,7 +382,7 @@ void relay_attach(struct relay *relay, enum relay_side_name name,
   side_arm(side);
   if (other(side)->link != NULL) {
     link_resume(link);
-    on_drain(side); /* the first one waits for this one */
+    side_go_on(other(side)); /* the first one waits for this one */
   } else if (side->ws) {
     link_resume(link); /* its pings and its end are seen already now */
   }
