@@ -26,13 +26,14 @@
 #include "net/loop.h"
 #include "net/loop_uv.h"
 
-#define START_MS      20000 /* for the broker to come up */
-#define STOP_MS       3000  /* for streams to close */
-#define STOP_STEP_MS  20
-#define FDS_MIN       1024
-#define FDS_PER_CONN  3
-#define LOG_TEXT_MAX  1024
-#define EVERY_ADDRESS "0.0.0.0"
+#define START_MS       20000 /* for the broker to come up */
+#define STOP_MS        3000  /* for streams to close */
+#define STOP_STEP_MS   20
+#define FDS_MIN        1024
+#define FDS_PER_CONN   3
+#define FDS_PER_STREAM 2
+#define LOG_TEXT_MAX   1024
+#define EVERY_ADDRESS  "0.0.0.0"
 
 struct hub {
   const struct config *config;
@@ -337,14 +338,16 @@ static int take_http(void *user, int fd, const char *peer) {
 
 /* ---- composition ---- */
 
-/* What the connections need, and no more: libwebsockets makes tables of as many
- * entries as the process may have descriptors (16 bytes each), or of 2560 when
- * that is over ten million, which is "infinity" in some containers. */
+/* What connections and streams need, and no more: libwebsockets makes tables of
+ * as many entries as the process may have descriptors (16 bytes each), or of
+ * 2560 when that is over ten million, which is "infinity" in some containers.
+ */
 static unsigned set_fd_limit(const struct config *config) {
   struct rlimit limit = {FDS_MIN, FDS_MIN};
   getrlimit(RLIMIT_NOFILE, &limit);
-  rlim_t wanted =
-      FDS_MIN + (rlim_t)FDS_PER_CONN * config->limits.max_connections;
+  rlim_t wanted = FDS_MIN +
+                  (rlim_t)FDS_PER_CONN * config->limits.max_connections +
+                  (rlim_t)FDS_PER_STREAM * config->limits.max_streams;
   limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
   getrlimit(RLIMIT_NOFILE, &limit);

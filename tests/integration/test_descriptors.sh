@@ -21,9 +21,10 @@ soft_limit() { # PID
   awk '/^Max open files/ { print $4 }' "/proc/$1/limits"
 }
 
-# 16 connections, 3 descriptors each, and 1024 for all else
+# 3 for each connection, 2 for each stream, and 1024 for all else
 connections=16
-wanted=$((1024 + 3 * connections))
+streams=5
+wanted=$((1024 + 3 * connections + 2 * streams))
 hard=$(ulimit -H -n)
 if [ "$hard" != unlimited ] && [ "$hard" -le $wanted ]; then
   echo "no more than $hard descriptors may be had here"
@@ -31,8 +32,11 @@ if [ "$hard" != unlimited ] && [ "$hard" -le $wanted ]; then
 fi
 
 "$hub" init "$work/hub" --host localhost --https-port 0 --mqtt-port 0 >/dev/null
-sed -i "s/\"max_connections\":[[:space:]]*[0-9]*/\"max_connections\": $connections/" \
-  "$work/hub/hub.json"
+set_limit() { # NAME VALUE
+  sed -i "s/\"$1\":[[:space:]]*[0-9]*/\"$1\": $2/" "$work/hub/hub.json"
+}
+set_limit max_connections $connections
+set_limit max_streams $streams
 mkfifo "$work/out"
 
 for before in 200 "$hard"; do
