@@ -221,6 +221,30 @@ static void watch_gone(struct loop_watch *watch) {
   watch->fn(watch, LOOP_GONE);
 }
 
+/* What stands for the watch in a descriptor that its owner has closed and
+ * libwebsockets has not.  NULL: that is told as well.  libwebsockets 4.1.6
+ * tells a descriptor's end twice when it hangs up while it is being closed. */
+static char closed_mark;
+
+static struct loop_watch *watch_of(struct lws *wsi) {
+  void *data = lws_get_opaque_user_data(wsi);
+  return data == &closed_mark ? NULL : data;
+}
+
+static void on_descriptor_end(struct lws *wsi) {
+  dstream_loop *loop = lws_context_user(lws_get_context(wsi));
+  struct loop_watch *watch = watch_of(wsi);
+  if (lws_get_opaque_user_data(wsi) == NULL)
+    return;
+  lws_set_opaque_user_data(wsi, NULL);
+  assert(loop->watches > 0);
+  loop->watches--;
+  if (watch != NULL && loop->freeing)
+    watch_gone(watch);
+  else if (watch != NULL)
+    watch_hang_up(watch);
+}
+
 static int on_descriptor(struct lws *wsi, enum lws_callback_reasons reason,
                          struct loop_watch *watch) {
   dstream_loop *loop = watch->loop;
@@ -233,7 +257,7 @@ static int on_descriptor(struct lws *wsi, enum lws_callback_reasons reason,
   loop_leave(loop);
   /* The callback, or what it deferred, may have closed (and freed) the watch.
    */
-  watch = lws_get_opaque_user_data(wsi);
+  watch = watch_of(wsi);
   if (watch != NULL) {
     watch->in_write = false;
     if (event == LOOP_WRITE && (watch->want & LOOP_WRITE))
@@ -253,18 +277,11 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
   switch (reason) {
   case LWS_CALLBACK_RAW_RX_FILE:
   case LWS_CALLBACK_RAW_WRITEABLE_FILE:
-    watch = lws_get_opaque_user_data(wsi);
+    watch = watch_of(wsi);
     return watch == NULL ? 0 : on_descriptor(wsi, reason, watch);
-  case LWS_CALLBACK_RAW_CLOSE_FILE: {
-    dstream_loop *loop = lws_context_user(lws_get_context(wsi));
-    loop->watches--;
-    watch = lws_get_opaque_user_data(wsi);
-    if (watch != NULL && loop->freeing)
-      watch_gone(watch);
-    else if (watch != NULL)
-      watch_hang_up(watch);
+  case LWS_CALLBACK_RAW_CLOSE_FILE:
+    on_descriptor_end(wsi);
     return 0;
-  }
   case LWS_CALLBACK_EVENT_WAIT_CANCELLED:
     run_posts(lws_context_user(lws_get_context(wsi)));
     return 0;
@@ -320,7 +337,7 @@ void loop_watch_want(struct loop_watch *watch, unsigned events) {
 void loop_watch_close(struct loop_watch *watch) {
   loop_timer_cancel(&watch->again);
   if (watch->wsi != NULL) {
-    lws_set_opaque_user_data(watch->wsi, NULL);
+    lws_set_opaque_user_data(watch->wsi, &closed_mark);
     lws_set_timeout(watch->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
   } else if (watch->hung_up && watch->fd >= 0) {
     close(watch->fd);
