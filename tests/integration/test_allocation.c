@@ -28,11 +28,11 @@ static unsigned long openssl_allocations; /* those that could hold a record */
 static bool counting;
 static pthread_t counted_thread;
 
+#if !TEST_SANITIZED
 static bool counted(void) {
   return counting && pthread_equal(pthread_self(), counted_thread);
 }
 
-#if !TEST_SANITIZED
 /* glibc's own names for what these replace. */
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
