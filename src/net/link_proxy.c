@@ -40,46 +40,67 @@ static int proxy_set_credentials(struct link_proxy *proxy, struct slice text) {
   return DSTREAM_OK;
 }
 
+/* "host", "host:port", "[v6]" or "[v6]:port", all of text. */
+static int parse_authority(struct link_proxy *proxy, struct slice text) {
+  const char *end = text.p + text.len;
+  const char *host = text.p;
+  const char *host_end;
+  if (text.len > 0 && *host == '[') {
+    host_end = memchr(++host, ']', text.len - 1);
+    if (host_end == NULL)
+      return DSTREAM_EINVAL;
+    text.p = host_end + 1;
+  } else {
+    host_end = memchr(host, ':', text.len);
+    if (host_end == NULL)
+      host_end = end;
+    text.p = host_end;
+  }
+  size_t host_len = (size_t)(host_end - host);
+  if (host_len == 0 || host_len >= sizeof proxy->host)
+    return DSTREAM_EINVAL;
+  for (size_t i = 0; i < host_len; i++)
+    if ((unsigned char)host[i] <= ' ' || host[i] == 127)
+      return DSTREAM_EINVAL;
+  memcpy(proxy->host, host, host_len);
+  proxy->port = 80;
+  if (text.p == end)
+    return DSTREAM_OK;
+  return *text.p == ':'
+             ? parse_port(text.p + 1, (size_t)(end - text.p - 1), &proxy->port)
+             : DSTREAM_EINVAL;
+}
+
+static int parse_url(struct link_proxy *proxy, const char *url) {
+  static const char scheme[] = "http://";
+  if (strncmp(url, scheme, sizeof scheme - 1) != 0)
+    return DSTREAM_EINVAL;
+  struct slice text = {url + sizeof scheme - 1, 0};
+  text.len = strcspn(text.p, "/");
+  size_t at = text.len;
+  while (at > 0 && text.p[at - 1] != '@')
+    at--;
+  if (at > 0) {
+    struct slice credentials = {text.p, at - 1};
+    if (proxy_set_credentials(proxy, credentials) != DSTREAM_OK)
+      return DSTREAM_EINVAL;
+    text.p += at;
+    text.len -= at;
+  }
+  return parse_authority(proxy, text);
+}
+
 int link_proxy_parse(struct link_proxy *proxy, const char *url,
                      struct dstream_end *error) {
-  static const char form[] = "the proxy must look like "
-                             "http://[user:password@]host:port";
   memset(proxy, 0, sizeof *proxy);
   if (url == NULL || *url == '\0')
     return DSTREAM_OK;
-  end_set(error, DSTREAM_EINVAL, "%s", form);
-  if (strncmp(url, "http://", 7) != 0)
-    return DSTREAM_EINVAL;
-  const char *p = url + 7;
-  const char *at = strrchr(p, '@');
-  if (at != NULL) {
-    struct slice text = {p, (size_t)(at - p)};
-    if (proxy_set_credentials(proxy, text) != DSTREAM_OK)
-      return DSTREAM_EINVAL;
-    p = at + 1;
-  }
-  size_t len = strcspn(p, "/");
-  const char *colon = memchr(p, ':', len);
-  const char *host = p;
-  size_t host_len = colon == NULL ? len : (size_t)(colon - p);
-  if (*p == '[') {
-    const char *bracket = memchr(p, ']', len);
-    if (bracket == NULL)
-      return DSTREAM_EINVAL;
-    host = p + 1;
-    host_len = (size_t)(bracket - host);
-    colon = bracket[1] == ':' ? bracket + 1 : NULL;
-  }
-  proxy->port = 80;
-  if (colon != NULL &&
-      parse_port(colon + 1, len - (size_t)(colon + 1 - p), &proxy->port) != 0)
-    return DSTREAM_EINVAL;
-  if (host_len == 0 || host_len >= sizeof proxy->host)
-    return DSTREAM_EINVAL;
-  memcpy(proxy->host, host, host_len);
-  if (error != NULL)
-    memset(error, 0, sizeof *error);
-  return DSTREAM_OK;
+  if (parse_url(proxy, url) == DSTREAM_OK)
+    return DSTREAM_OK;
+  crypto_wipe(proxy, sizeof *proxy);
+  end_set(error, DSTREAM_EINVAL,
+          "the proxy must look like http://[user:password@]host:port");
+  return DSTREAM_EINVAL;
 }
 
 size_t link_proxy_request(const struct link_proxy *proxy, const char *host,

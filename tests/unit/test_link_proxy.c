@@ -22,12 +22,15 @@ static void test_urls(void **state) {
       {"http://user:secret@proxy:8080", "proxy", 8080},
       {"http://[::1]:8080", "::1", 8080},
       {"http://[::1]", "::1", 80},
+      {"http://proxy/path@x", "proxy", 80},
   };
   static const char *const bad[] = {
       "proxy:3128",         "https://proxy",    "http://",
       "http://:80",         "http://proxy:",    "http://proxy:0",
       "http://proxy:65536", "http://proxy:80x", "http://[::1",
-      "http://a%zz@proxy",  "http://proxy:-1",
+      "http://a%zz@proxy",  "http://[::1]x",    "http://[::1]x:80",
+      "http://a b",         "http://a\nb:80",   "http://[]:80",
+      "http://user@",       "http://proxy:-1",
   };
   (void)state;
   for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
