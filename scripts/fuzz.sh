@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 name=${1:-}
 minutes=${2:-}
 case $minutes in
-'' | *[!0-9]*)
+'' | 0 | *[!0-9]*)
   echo "usage: scripts/fuzz.sh NAME MINUTES, where NAME is one of" >&2
   find tests/fuzz -name 'fuzz_*.c' | sed -E 's|.*/fuzz_(.*)\.c|  \1|' |
     sort >&2
