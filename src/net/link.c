@@ -24,8 +24,10 @@
 #define USEFUL_SPACE 4096
 /* With several addresses, how long one may take. */
 #define ADDRESS_TIMEOUT_MS 4000
-/* After this long without a byte a link gives its TLS buffers back. */
-#define IDLE_MS 2000
+/* After this long without a byte a link gives its TLS buffers back; it keeps
+ * them in between once bytes have moved so many times. */
+#define IDLE_MS          2000
+#define MOVES_UNTIL_BUSY 16
 /* A unix socket whose backlog is full refuses at once. */
 #define UNIX_RETRY_MS 5
 
@@ -79,6 +81,7 @@ struct link {
   bool in_read;
   bool lingering; /* link_close was called */
   bool dead;      /* free when the callback has returned */
+  unsigned moves; /* since the link was idle */
   bool busy;      /* bytes moved since idle_timer was set */
   bool idle_armed;
   struct loop_timer idle_timer;
@@ -240,15 +243,25 @@ static void on_idle_timer(struct loop_timer *timer) {
     loop_timer_set(link->loop, &link->idle_timer, IDLE_MS, on_idle_timer);
   } else {
     link->idle_armed = false;
+    link->moves = 0;
     tls_release_buffers(link->tls);
   }
 }
 
-/* Bytes moved.  The timer runs only while they do: an idle link wakes nobody.
+/* Bytes moved.  A link that has just begun gives its TLS buffers back at once,
+ * as most are idle for long after their handshake; one that goes on keeps them
+ * until it is idle.  The timer runs only meanwhile: an idle link wakes nobody.
  */
-static void link_busy(struct link *link) {
+static void link_moved(struct link *link) {
+  if (link->tls == NULL)
+    return;
+  if (link->moves < MOVES_UNTIL_BUSY) {
+    link->moves++;
+    tls_release_buffers(link->tls);
+    return;
+  }
   link->busy = true;
-  if (link->idle_armed || link->tls == NULL)
+  if (link->idle_armed)
     return;
   link->idle_armed = true;
   loop_timer_set(link->loop, &link->idle_timer, IDLE_MS, on_idle_timer);
@@ -346,7 +359,7 @@ static void link_work(struct loop_task *task) {
     tell_drain(link);
   if (link->dead)
     return;
-  link_busy(link);
+  link_moved(link);
   out_release(link);
   update_want(link);
 }
