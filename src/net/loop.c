@@ -178,12 +178,20 @@ static void on_sul(lws_sorted_usec_list_t *sul) {
   loop_leave(loop);
 }
 
+/* libwebsockets sets the other library's timer when it has handled an event:
+ * what is timed from outside of the loop needs one. */
+static void wake_if_outside(dstream_loop *loop) {
+  if (loop->backend != NULL && loop->depth == 0)
+    lws_cancel_service(loop->lws);
+}
+
 void loop_timer_set(dstream_loop *loop, struct loop_timer *timer,
                     uint64_t delay_ms, void (*fn)(struct loop_timer *timer)) {
   timer->fn = fn;
   timer->loop = loop;
   lws_usec_t us = delay_ms == 0 ? 1 : (lws_usec_t)delay_ms * LWS_US_PER_MS;
   lws_sul_schedule(loop->lws, 0, timer_sul(timer), on_sul, us);
+  wake_if_outside(loop);
 }
 
 void loop_timer_cancel(struct loop_timer *timer) {
@@ -339,6 +347,7 @@ void loop_watch_close(struct loop_watch *watch) {
   if (watch->wsi != NULL) {
     lws_set_opaque_user_data(watch->wsi, &closed_mark);
     lws_set_timeout(watch->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+    wake_if_outside(watch->loop);
   } else if (watch->hung_up && watch->fd >= 0) {
     close(watch->fd);
   }
@@ -478,14 +487,15 @@ static void on_step_timer(struct loop_timer *timer) {
 }
 
 int dstream_loop_step(dstream_loop *loop, int timeout_ms) {
+  if (loop->backend != NULL) {
+    loop->backend->run_once(loop->library_loop, timeout_ms);
+    return DSTREAM_OK;
+  }
   struct loop_timer timer;
   memset(&timer, 0, sizeof timer);
   if (timeout_ms > 0)
     loop_timer_set(loop, &timer, (uint64_t)timeout_ms, on_step_timer);
-  if (loop->backend != NULL)
-    loop->backend->run_once(loop->library_loop, timeout_ms != 0);
-  else
-    lws_service(loop->lws, timeout_ms != 0 ? 0 : -1);
+  lws_service(loop->lws, timeout_ms != 0 ? 0 : -1);
   loop_timer_cancel(&timer);
   return DSTREAM_OK;
 }
@@ -493,7 +503,7 @@ int dstream_loop_step(dstream_loop *loop, int timeout_ms) {
 int dstream_loop_run(dstream_loop *loop) {
   while (!atomic_load(&loop->stop)) {
     if (loop->backend != NULL)
-      loop->backend->run_once(loop->library_loop, true);
+      loop->backend->run_once(loop->library_loop, -1);
     else if (lws_service(loop->lws, 0) < 0)
       return DSTREAM_ESYSTEM;
   }

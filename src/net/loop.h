@@ -28,7 +28,8 @@
 struct loop_backend {
   unsigned long long lws_options;
   int (*create)(void **library_loop);
-  void (*run_once)(void *library_loop, bool wait);
+  /* Waits for events and handles them; timeout_ms: at most, -1 for ever. */
+  void (*run_once)(void *library_loop, int timeout_ms);
   void (*destroy)(void *library_loop);
 };
 
