@@ -85,6 +85,15 @@ bool raw_connect(struct raw *raw, const char *host, uint16_t port,
   return true;
 }
 
+bool raw_connect_plain(struct raw *raw, const char *host, uint16_t port) {
+  raw_close(raw);
+  raw->in_len = 0;
+  raw->ended = raw->reset = false;
+  raw->fd = dial(host, port);
+  NEED(raw, raw->fd >= 0);
+  return true;
+}
+
 void raw_close(struct raw *raw) {
   SSL_free(raw->ssl);
   SSL_CTX_free(raw->context);
@@ -100,7 +109,8 @@ void raw_fin(struct raw *raw) {
 }
 
 bool raw_finish(struct raw *raw) {
-  SSL_shutdown(raw->ssl);
+  if (raw->ssl != NULL)
+    SSL_shutdown(raw->ssl);
   shutdown(raw->fd, SHUT_WR);
   NEED(raw, raw_wait_end(raw));
   return true;
@@ -115,7 +125,10 @@ void raw_reset(struct raw *raw) {
 bool raw_send(struct raw *raw, const void *data, size_t len) {
   const char *from = data;
   while (len > 0) {
-    int n = SSL_write(raw->ssl, from, len > (1 << 20) ? 1 << 20 : (int)len);
+    int most = len > (1 << 20) ? 1 << 20 : (int)len;
+    int n = raw->ssl != NULL
+                ? SSL_write(raw->ssl, from, most)
+                : (int)send(raw->fd, from, (size_t)most, MSG_NOSIGNAL);
     if (n <= 0)
       return false;
     from += n;
@@ -132,13 +145,20 @@ bool raw_text(struct raw *raw, const char *text) {
 static bool more(struct raw *raw) {
   if (raw->ended || raw->in_len == sizeof raw->in)
     return false;
-  int n = SSL_read(raw->ssl, raw->in + raw->in_len,
-                   (int)(sizeof raw->in - raw->in_len));
+  errno = 0;
+  int room = (int)(sizeof raw->in - raw->in_len);
+  uint8_t *to = raw->in + raw->in_len;
+  int n = raw->ssl != NULL ? SSL_read(raw->ssl, to, room)
+                           : (int)recv(raw->fd, to, (size_t)room, 0);
   if (n > 0) {
     raw->in_len += (size_t)n;
     return true;
   }
-  int error = SSL_get_error(raw->ssl, n);
+  int error = SSL_ERROR_SYSCALL;
+  if (raw->ssl != NULL)
+    error = SSL_get_error(raw->ssl, n);
+  else if (n == 0)
+    errno = 0;
   if (error == SSL_ERROR_SYSCALL && (errno == EAGAIN || errno == EWOULDBLOCK))
     return false;
   raw->ended = true;

@@ -25,7 +25,7 @@
 
 struct raw {
   SSL_CTX *context;
-  SSL *ssl;
+  SSL *ssl; /* NULL: plain */
   int fd;
   char error[512];        /* what failed first, and where */
   char head[16384];       /* of the last answer, with its body */
@@ -47,6 +47,8 @@ bool raw_failed(struct raw *raw, const char *file, int line, const char *what);
  * before is closed first. */
 bool raw_connect(struct raw *raw, const char *host, uint16_t port,
                  const char *ca_file);
+/* The same without TLS, whatever the port expects. */
+bool raw_connect_plain(struct raw *raw, const char *host, uint16_t port);
 /* The orderly end: close_notify and FIN, then the peer's end awaited. */
 bool raw_finish(struct raw *raw);
 /* FIN without close_notify; reading goes on. */

@@ -13,6 +13,8 @@
 
 #include <dstream/status.h>
 
+#include "net/loop.h"
+
 dstream_loop *test_loop;
 
 /* ---- the loop ---- */
@@ -22,13 +24,17 @@ static void on_log(void *user, enum dstream_log_level level, const char *text) {
   fprintf(stderr, "log %d: %s\n", (int)level, text);
 }
 
-void test_loop_start(void) {
+void test_loop_start_on(const struct loop_backend *backend) {
   struct dstream_loop_options options = {.size = sizeof options};
   if (getenv("DSTREAM_TEST_LOG") != NULL) {
     options.log = on_log;
     options.log_level = DSTREAM_LOG_DEBUG;
   }
-  assert_int_equal(dstream_loop_new(&test_loop, &options), 0);
+  assert_int_equal(loop_new(&test_loop, &options, backend), 0);
+}
+
+void test_loop_start(void) {
+  test_loop_start_on(NULL);
 }
 
 void test_loop_end(void) {

@@ -38,6 +38,9 @@ extern dstream_loop *test_loop;
 
 /* Makes test_loop; what it logs is printed when DSTREAM_TEST_LOG is set. */
 void test_loop_start(void);
+/* The same with a choice of event library (net/loop.h). */
+struct loop_backend;
+void test_loop_start_on(const struct loop_backend *backend);
 void test_loop_end(void);
 
 uint64_t test_now_ms(void);

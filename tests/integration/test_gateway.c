@@ -24,6 +24,7 @@
 #include "integration/support_raw.h"
 #include "integration/support_streams.h"
 #include "net/loop.h"
+#include "net/loop_uv.h"
 #include "net/stream.h"
 #include "net/tls.h"
 
@@ -47,6 +48,7 @@ static struct world {
   char key_file[128];
   char ca[128];
   uint8_t key[CRYPTO_SHA256_LEN];
+  const struct loop_backend *backend;
   struct gateway *gateway;
   struct front *front;
   struct tls_config *tls;
@@ -92,7 +94,7 @@ static void start_with(const struct gateway_options *options) {
   struct dstream_end error = {0};
   world.fds = count_fds();
   world.sides = world.ends = 0;
-  test_loop_start();
+  test_loop_start_on(world.backend);
   assert_int_equal(
       gateway_new(&world.gateway, test_loop, world.key, options, &events, NULL),
       0);
@@ -388,6 +390,7 @@ static void test_frames_behind_the_request_head(void **state) {
   script_end(script);
   assert_peer_ended(&device, true, DSTREAM_ECLOSED, NULL);
   assert_int_equal(device.received, 11);
+  WAIT(world.ends == 1);
   assert_int_equal(world.last.to_device, 11);
   peer_clear(&device);
 }
@@ -1416,6 +1419,8 @@ static int remove_one(const char *path, const struct stat *info, int type,
 static int group_setup(void **state) {
   (void)state;
   struct dstream_end error;
+  test_loop_start_on(world.backend); /* libuv keeps two descriptors for good */
+  test_loop_end();
   snprintf(world.folder, sizeof world.folder, "/tmp/dstream-gateway-XXXXXX");
   if (mkdtemp(world.folder) == NULL ||
       crypto_random(world.key, sizeof world.key) != 0)
@@ -1473,5 +1478,10 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_silence, start_keepalive, stop),
   };
   test_choose();
-  return cmocka_run_group_tests(tests, group_setup, group_teardown);
+  world.backend = loop_uv_backend(); /* as the hub runs */
+  int failed = cmocka_run_group_tests_name("gateway on libuv", tests,
+                                           group_setup, group_teardown);
+  world.backend = NULL; /* as most programs run */
+  return failed + cmocka_run_group_tests_name("gateway on poll", tests,
+                                              group_setup, group_teardown);
 }
