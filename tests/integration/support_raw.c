@@ -294,30 +294,31 @@ bool raw_read_frame(struct raw *raw, struct raw_frame *frame) {
          raw_read(raw, frame->payload, (size_t)frame->len);
 }
 
+static bool is_close(struct raw_frame *frame, int code, const char *text) {
+  if (frame->first != 0x88 || frame->masked || frame->len > 125)
+    return false;
+  if (code < 0)
+    return frame->len == 0;
+  frame->payload[frame->len] = '\0';
+  return frame->len >= 2 &&
+         (frame->payload[0] << 8 | frame->payload[1]) == code &&
+         strstr((const char *)frame->payload + 2, text) != NULL;
+}
+
 bool raw_expect_close(struct raw *raw, int code, const char *text) {
-  struct raw_frame *frame = malloc(sizeof *frame);
+  struct raw_frame *frame = calloc(1, sizeof *frame);
   NEED(raw, frame != NULL);
   bool came;
   do
     came = raw_read_frame(raw, frame);
   while (came && frame->first == 0x89);
-  bool ok = came && frame->first == 0x88 && !frame->masked && frame->len <= 125;
-  if (ok && code < 0) {
-    ok = frame->len == 0;
-  } else if (ok) {
-    frame->payload[frame->len] = '\0';
-    ok = frame->len >= 2 &&
-         (frame->payload[0] << 8 | frame->payload[1]) == code &&
-         strstr((const char *)frame->payload + 2, text) != NULL;
-  }
+  bool ok = came && is_close(frame, code, text);
   if (!ok)
     snprintf(raw->error, sizeof raw->error,
-             "expected Close %d \"%s\", got %s %02x, %d \"%.200s\"", code, text,
+             "expected Close %d \"%s\", got %s %02x, %d \"%.100s\"", code, text,
              came ? "frame" : "nothing", frame->first,
-             came && frame->len >= 2
-                 ? frame->payload[0] << 8 | frame->payload[1]
-                 : -1,
-             came && frame->len > 2 ? (const char *)frame->payload + 2 : "");
+             frame->payload[0] << 8 | frame->payload[1],
+             (const char *)frame->payload + 2);
   free(frame);
   return ok;
 }

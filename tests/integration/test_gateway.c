@@ -771,27 +771,40 @@ static bool small_and_large(struct raw *raw) {
   return true;
 }
 
+/* Text; a fragmented message with a pong in it; empty ones. */
 static bool odd_frames(struct raw *raw) {
+  NEED(raw, raw_send_frame(raw, 0x81, "cc", 2));
+  NEED(raw, raw_send_frame(raw, 0x02, "c", 1));
+  NEED(raw, raw_send_frame(raw, 0x00, "", 0));
+  NEED(raw, raw_send_frame(raw, 0x00, "cc", 2));
+  NEED(raw, raw_send_frame(raw, 0x8a, "unasked", 7));
+  NEED(raw, raw_send_frame(raw, 0x80, "c", 1));
+  NEED(raw, raw_send_frame(raw, 0x82, "", 0));
+  NEED(raw, raw_send_frame(raw, 0x81, "", 0));
+  return expect_bytes(raw, 'c', 6);
+}
+
+static bool ping(struct raw *raw, const char *what) {
   struct raw_frame *frame = malloc(sizeof *frame);
   NEED(raw, frame != NULL);
-  /* text; a fragmented message with a ping in it; empty ones; a pong */
-  bool ok =
-      raw_send_frame(raw, 0x81, "cc", 2) && raw_send_frame(raw, 0x02, "c", 1) &&
-      raw_send_frame(raw, 0x00, "", 0) && raw_send_frame(raw, 0x00, "cc", 2) &&
-      raw_send_frame(raw, 0x8a, "unasked", 7) &&
-      raw_send_frame(raw, 0x80, "c", 1) && raw_send_frame(raw, 0x82, "", 0) &&
-      raw_send_frame(raw, 0x81, "", 0) && expect_bytes(raw, 'c', 6);
-  /* a ping is answered with what it carried, also within a message */
-  ok = ok && raw_send_frame(raw, 0x89, "are you there", 13) &&
-       raw_read_frame(raw, frame) && frame->first == 0x8a && frame->len == 13 &&
-       memcmp(frame->payload, "are you there", 13) == 0;
-  ok = ok && raw_send_frame(raw, 0x02, "d", 1) && expect_bytes(raw, 'd', 1) &&
-       raw_send_frame(raw, 0x89, "", 0) && raw_read_frame(raw, frame) &&
-       frame->first == 0x8a && frame->len == 0 &&
-       raw_send_frame(raw, 0x80, "d", 1) && expect_bytes(raw, 'd', 1);
+  size_t len = strlen(what);
+  bool ok = raw_send_frame(raw, 0x89, what, len) &&
+            raw_read_frame(raw, frame) && frame->first == 0x8a &&
+            frame->len == len && memcmp(frame->payload, what, len) == 0;
   free(frame);
   NEED(raw, ok);
   return true;
+}
+
+/* A ping is answered with what it carried, also within a message. */
+static bool pings(struct raw *raw) {
+  if (!ping(raw, "are you there"))
+    return false;
+  NEED(raw, raw_send_frame(raw, 0x02, "d", 1));
+  if (!expect_bytes(raw, 'd', 1) || !ping(raw, ""))
+    return false;
+  NEED(raw, raw_send_frame(raw, 0x80, "d", 1));
+  return expect_bytes(raw, 'd', 1);
 }
 
 static bool one_by_one(struct raw *raw) {
@@ -806,7 +819,7 @@ static bool one_by_one(struct raw *raw) {
 
 static bool frames_of_all_kinds(struct raw *raw, void *arg) {
   if (!frames_join(raw, arg) || !small_and_large(raw) || !odd_frames(raw) ||
-      !one_by_one(raw))
+      !pings(raw) || !one_by_one(raw))
     return false;
   NEED(raw, raw_send_frame(raw, 0x88, "\x03\xe8", 2));
   return raw_expect_close(raw, 1000, "") && raw_finish(raw);
