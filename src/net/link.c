@@ -22,6 +22,9 @@
 #define CONTROL_RESERVE (3 * 1024)
 /* Less free room than this is as good as none: small records cost most. */
 #define USEFUL_SPACE 4096
+/* How often the owner may fill the send buffer before the loop looks at others:
+ * a peer that is quick enough would keep it busy for ever. */
+#define DRAINS_MAX 4
 /* With several addresses, how long one may take. */
 #define ADDRESS_TIMEOUT_MS 4000
 /* After this long without a byte a link gives its TLS buffers back; it keeps
@@ -67,8 +70,9 @@ struct link {
   struct ring out;
   size_t out_size;
   bool want_drain;
-  bool shut;      /* link_shutdown was called */
-  bool shut_done; /* the FIN is out */
+  unsigned drains; /* told since the loop was here last */
+  bool shut;       /* link_shutdown was called */
+  bool shut_done;  /* the FIN is out */
 
   uint8_t *held; /* decrypted bytes that the owner did not take */
   size_t held_len;
@@ -267,11 +271,17 @@ static void link_moved(struct link *link) {
   loop_timer_set(link->loop, &link->idle_timer, IDLE_MS, on_idle_timer);
 }
 
+/* The owner waits for room, there is room, but it is others' turn. */
+static bool drain_later(const struct link *link) {
+  return link->want_drain && link->state == LINK_UP &&
+         link->drains >= DRAINS_MAX && link->out.len <= link->out_size / 2;
+}
+
 static void update_want(struct link *link) {
   if (link->watch.fd < 0 || link->state < LINK_CONNECTING || link->dead)
     return;
   unsigned want = 0;
-  if (link->state == LINK_CONNECTING || link->out.len > 0)
+  if (link->state == LINK_CONNECTING || link->out.len > 0 || drain_later(link))
     want |= LOOP_WRITE;
   if (link->state != LINK_CONNECTING && !link->paused && !link->peer_done)
     want |= LOOP_READ;
@@ -333,9 +343,10 @@ static void finish_shutdown(struct link *link) {
 static void tell_drain(struct link *link) {
   if (!link->want_drain || link->state != LINK_UP)
     return;
-  if (link->out.len > link->out_size / 2)
+  if (link->out.len > link->out_size / 2 || link->drains >= DRAINS_MAX)
     return;
   link->want_drain = false;
+  link->drains++;
   if (link->callbacks.on_drain != NULL)
     link->callbacks.on_drain(link->user);
 }
@@ -826,6 +837,7 @@ static void link_on_events(struct loop_watch *watch, unsigned events) {
     link_destroy(link);
     return;
   }
+  link->drains = 0;
   if (link->state == LINK_CONNECTING) {
     link_connected(link);
   } else {
