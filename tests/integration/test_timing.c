@@ -32,8 +32,8 @@
 
 #include "integration/support_hub.h"
 
-#define ROUNDS      5
-#define ECHOES      1500
+#define ROUNDS      15
+#define ECHOES      600
 #define MESSAGE     64
 #define BULK        (96u << 20)
 #define MEMORY_KB   (32 * 1024)
