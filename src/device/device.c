@@ -172,8 +172,9 @@ static void do_tell(dstream_device *device, const struct dstream_end *cause) {
   enum device_state state = device->core.told;
   bool failed = cause->status != DSTREAM_OK;
   uint64_t wait = 0;
-  if (state == DEVICE_WAITING)
-    wait = device->core.deadline_ms - loop_now_ms();
+  uint64_t now = loop_now_ms();
+  if (state == DEVICE_WAITING && device->core.deadline_ms > now)
+    wait = device->core.deadline_ms - now;
   if (failed)
     loop_log(device->loop, DSTREAM_LOG_WARNING, "%s: %s; tries again in %u ms",
              device->options.id, cause->text, (unsigned)wait);
