@@ -204,8 +204,11 @@ void loop_timer_cancel(struct loop_timer *timer) {
 static void on_watch_again(struct loop_timer *timer) {
   struct loop_watch *watch = CONTAINER_OF(timer, struct loop_watch, again);
   if (watch->hung_up) {
-    if (watch->want != 0)
-      watch->fn(watch, watch->want);
+    if (watch->want == 0)
+      return;
+    /* Until its owner, who may free the watch, has read to the end. */
+    loop_timer_set(watch->loop, &watch->again, 0, on_watch_again);
+    watch->fn(watch, watch->want);
   } else if (watch->want & LOOP_WRITE) {
     lws_callback_on_writable(watch->wsi);
   }
