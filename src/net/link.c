@@ -332,10 +332,11 @@ static bool link_flush(struct link *link) {
 }
 
 static void finish_shutdown(struct link *link) {
-  if (!link->shut || link->shut_done || link->out.len > 0)
+  if (!link->shut || link->out.len > 0)
     return;
+  if (!link->shut_done)
+    shutdown(link->watch.fd, SHUT_WR);
   link->shut_done = true;
-  shutdown(link->watch.fd, SHUT_WR);
   if (link->lingering && link->peer_done)
     link_destroy(link);
 }
@@ -482,6 +483,7 @@ void link_close(struct link *link, uint64_t linger_ms) {
   link->user = link;
   link->lingering = true;
   link_shutdown(link);
+  link_schedule(link); /* both directions may have ended before */
   loop_timer_set(link->loop, &link->timer, linger_ms, link_on_timer);
   if (link->paused)
     link_resume(link);
