@@ -359,10 +359,8 @@ static void start_on_loop(void *arg) {
 int dstream_device_start(dstream_device *device) {
   if (atomic_exchange(&device->started, true))
     return DSTREAM_ESTATE;
-  int status = dstream_loop_post(device->loop, start_on_loop, device);
-  if (status != DSTREAM_OK)
-    atomic_store(&device->started, false);
-  return status;
+  loop_post(device->loop, &device->start_post, start_on_loop, device);
+  return DSTREAM_OK;
 }
 
 static void stop_on_loop(void *arg) {
@@ -373,18 +371,11 @@ static void stop_on_loop(void *arg) {
   device_run(device);
 }
 
-static void pause_10ms(void) {
-  struct timespec pause = {0, 10000000};
-  nanosleep(&pause, NULL);
-}
-
 void dstream_device_stop(dstream_device *device) {
   if (!atomic_load(&device->started) ||
       atomic_exchange(&device->stopping, true))
     return;
-  /* It can't be refused: wait for memory, or for the loop to catch up. */
-  while (dstream_loop_post(device->loop, stop_on_loop, device) != DSTREAM_OK)
-    pause_10ms();
+  loop_post(device->loop, &device->stop_post, stop_on_loop, device);
 }
 
 static void end_on_loop(void *arg) {
@@ -397,8 +388,7 @@ static void end_on_loop(void *arg) {
 static void end_own_loop(dstream_device *device) {
   assert(!pthread_equal(pthread_self(), device->thread));
   dstream_device_stop(device);
-  while (dstream_loop_post(device->loop, end_on_loop, device) != DSTREAM_OK)
-    pause_10ms();
+  loop_post(device->loop, &device->end_post, end_on_loop, device);
   pthread_join(device->thread, NULL);
 }
 

@@ -72,8 +72,11 @@ struct dstream_device {
   struct device_core core;
   struct mqtt *mqtt;
   struct loop_timer timer;
-  bool running;         /* inside device_run */
-  unsigned in_callback; /* of the caller's */
+  struct loop_post start_post;
+  struct loop_post stop_post;
+  struct loop_post end_post; /* of the own loop */
+  bool running;              /* inside device_run */
+  unsigned in_callback;      /* of the caller's */
 
   struct request_table requests;
   struct request *current;       /* being told by on_request */

@@ -28,12 +28,6 @@ _Static_assert(sizeof(lws_sorted_usec_list_t) <=
                    sizeof(((struct loop_timer *)0)->opaque),
                "loop_timer.opaque is too small");
 
-struct post {
-  struct post *next;
-  void (*fn)(void *arg);
-  void *arg;
-};
-
 struct dstream_loop {
   struct lws_context *lws;
   struct lws_vhost *vhost;
@@ -62,9 +56,9 @@ struct dstream_loop {
 
   atomic_bool stop;
   pthread_mutex_t posts_lock; /* guards the three below */
-  struct post *posts;
-  struct post **posts_tail;
-  size_t post_count;
+  struct loop_post *posts;
+  struct loop_post **posts_tail;
+  size_t post_count; /* of those from the heap */
 };
 
 uint64_t loop_now_ms(void) {
@@ -362,33 +356,53 @@ void loop_watch_close(struct loop_watch *watch) {
 
 /* ---- posts ---- */
 
-static void run_posts(dstream_loop *loop) {
-  loop_enter(loop);
+static struct loop_post *take_posts(dstream_loop *loop) {
   pthread_mutex_lock(&loop->posts_lock);
-  struct post *post = loop->posts;
+  struct loop_post *post = loop->posts;
   loop->posts = NULL;
   loop->posts_tail = &loop->posts;
   loop->post_count = 0;
   pthread_mutex_unlock(&loop->posts_lock);
+  return post;
+}
+
+/* A post that is not from the heap is its owner's again when fn is called. */
+static void run_posts(dstream_loop *loop) {
+  loop_enter(loop);
+  struct loop_post *post = take_posts(loop);
   while (post != NULL) {
-    struct post *next = post->next;
-    post->fn(post->arg);
-    free(post);
-    post = next;
+    struct loop_post copy = *post;
+    if (copy.from_heap)
+      free(post);
+    copy.fn(copy.arg);
+    post = copy.next;
   }
   loop_leave(loop);
 }
 
+static void append_post(dstream_loop *loop, struct loop_post *post) {
+  *loop->posts_tail = post;
+  loop->posts_tail = &post->next;
+}
+
+void loop_post(dstream_loop *loop, struct loop_post *post,
+               void (*fn)(void *arg), void *arg) {
+  pthread_mutex_lock(&loop->posts_lock);
+  *post = (struct loop_post){.fn = fn, .arg = arg};
+  append_post(loop, post);
+  pthread_mutex_unlock(&loop->posts_lock);
+  lws_cancel_service(loop->lws);
+}
+
 int dstream_loop_post(dstream_loop *loop, void (*fn)(void *arg), void *arg) {
-  struct post *post = malloc(sizeof *post);
+  struct loop_post *post = malloc(sizeof *post);
   if (post == NULL)
     return DSTREAM_ENOMEM;
-  *post = (struct post){.fn = fn, .arg = arg};
+  *post = (struct loop_post){.fn = fn, .arg = arg, .from_heap = true};
   pthread_mutex_lock(&loop->posts_lock);
   bool full = loop->post_count >= POSTS_MAX;
   if (!full) {
-    *loop->posts_tail = post;
-    loop->posts_tail = &post->next;
+    append_post(loop, post);
     loop->post_count++;
   }
   pthread_mutex_unlock(&loop->posts_lock);
@@ -530,10 +544,11 @@ void dstream_loop_free(dstream_loop *loop) {
   loop_leave(loop);
   if (loop->backend != NULL && loop->library_loop != NULL)
     loop->backend->destroy(loop->library_loop);
-  struct post *post = loop->posts;
+  struct loop_post *post = take_posts(loop);
   while (post != NULL) {
-    struct post *next = post->next;
-    free(post);
+    struct loop_post *next = post->next;
+    if (post->from_heap)
+      free(post);
     post = next;
   }
   while (loop->chunk_count > 0)

@@ -47,6 +47,22 @@ uint64_t loop_now_ms(void);
 void loop_log(dstream_loop *loop, enum dstream_log_level level,
               const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* ---- posts that can't fail ---- */
+
+/* Embedded in its owner. */
+struct loop_post {
+  struct loop_post *next;
+  void (*fn)(void *arg);
+  void *arg;
+  bool from_heap; /* dstream_loop_post's */
+};
+
+/* As dstream_loop_post, in the same order, but in memory of the caller's own:
+ * no limit and no failure, for teardown and for threads that can't wait.  Not
+ * again before fn was called; fn may free it.  Any thread. */
+void loop_post(dstream_loop *loop, struct loop_post *post,
+               void (*fn)(void *arg), void *arg);
+
 /* ---- timers ---- */
 
 /* Embedded in its owner; zeroed at first. */

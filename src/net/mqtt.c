@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <MQTTAsync.h>
 
@@ -86,6 +85,7 @@ struct mqtt {
   struct letter *letters;
   struct letter **tail;
   bool posted;
+  struct loop_post post;
   unsigned messages;
   unsigned dropped_long;
   unsigned dropped_many;
@@ -101,25 +101,15 @@ static void read_letters(void *arg);
  * everything: nothing is touched after the post. */
 static void put_letter(struct mqtt *mqtt, struct letter *letter) {
   dstream_loop *loop = mqtt->loop;
-  bool last = letter->kind == LETTER_GONE;
   pthread_mutex_lock(&mqtt->lock);
   letter->next = NULL;
   *mqtt->tail = letter;
   mqtt->tail = &letter->next;
-  bool post = !mqtt->posted;
+  bool first = !mqtt->posted;
   mqtt->posted = true;
   pthread_mutex_unlock(&mqtt->lock);
-  while (post && dstream_loop_post(loop, read_letters, mqtt) != DSTREAM_OK) {
-    if (!last) {
-      /* The next letter tries again. */
-      pthread_mutex_lock(&mqtt->lock);
-      mqtt->posted = false;
-      pthread_mutex_unlock(&mqtt->lock);
-      return;
-    }
-    struct timespec pause = {0, 10000000};
-    nanosleep(&pause, NULL);
-  }
+  if (first)
+    loop_post(loop, &mqtt->post, read_letters, mqtt);
 }
 
 static void send_letter(struct mqtt *mqtt, enum letter_kind kind, int code,
