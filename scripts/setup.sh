@@ -18,9 +18,10 @@ gcc                       command gcc          # the compiler
 libc6-dev                 header stdlib.h      # and its headers
 cmake                     command cmake        # the build
 ninja-build               command ninja        # the build
+make                      command make         # cmake's default, for the README's commands
 pkg-config                command pkg-config   # finds the libraries
 libssl-dev                module openssl       # TLS
-libwebsockets-dev         module libwebsockets # loop, HTTP, MQTT over WebSocket
+libwebsockets-dev         module libwebsockets # the event loop
 libwebsockets-evlib-uv    package              # the hub runs on libuv
 libuv1-dev                module libuv         # the same
 zlib1g-dev                module zlib          # libwebsockets asks for it

@@ -8,10 +8,6 @@ build=$2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# The build program that made the build: another one need not be there.
-CMAKE_GENERATOR=$(sed -n 's/^CMAKE_GENERATOR:INTERNAL=//p' "$build/CMakeCache.txt")
-export CMAKE_GENERATOR
-
 cmake --install "$build" --prefix "$work/prefix" >/dev/null
 for side in shared static; do
   cmake -S "$source/tests/package/consumer" -B "$work/$side" \
