@@ -48,7 +48,9 @@ struct dstream_stream_callbacks {
   void (*on_eof)(dstream_stream *stream, void *user);
 
   /* end is borrowed for the call.  end->status is DSTREAM_OK when this side
-   * closed it, DSTREAM_ECLOSED when the peer did in the orderly way. */
+   * closed it, DSTREAM_ECLOSED when the peer went: end->ws_code is then 1000,
+   * 1001 or 1005 in the orderly way, 1011 when the hub lost it, 1006 when the
+   * connection ended without a word. */
   void (*on_close)(dstream_stream *stream, void *user,
                    const struct dstream_end *end);
 };
