@@ -18,7 +18,7 @@ gcc                       command gcc          # the compiler
 libc6-dev                 header stdlib.h      # and its headers
 cmake                     command cmake        # the build
 ninja-build               command ninja        # the build
-make                      command make         # cmake's default, for the README's commands
+make                      command make         # the default of cmake, for who builds by hand
 pkg-config                command pkg-config   # finds the libraries
 libssl-dev                module openssl       # TLS
 libwebsockets-dev         module libwebsockets # the event loop
