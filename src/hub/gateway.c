@@ -29,7 +29,6 @@ struct entry {
   struct relay *relay;
   struct loop_timer timer; /* pairing deadline; then idle and lifetime */
   uint64_t deadline_ms;
-  uint64_t announced_ms;
   uint64_t paired_ms; /* 0: not yet */
   bool eof;
   bool forgotten; /* nobody wants to be told of its end */
@@ -169,7 +168,6 @@ static int entry_new(struct entry **out, struct gateway *gateway,
   entry->gateway = gateway;
   entry->eof = stream->eof;
   entry->deadline_ms = stream->deadline_ms;
-  entry->announced_ms = loop_now_ms();
   snprintf(entry->id, sizeof entry->id, "%s", stream->stream_id);
   snprintf(entry->jti[DEVICE], TOKEN_JTI_SIZE, "%s", stream->device_jti);
   snprintf(entry->jti[SERVICE], TOKEN_JTI_SIZE, "%s", stream->service_jti);
@@ -202,7 +200,7 @@ int gateway_expect(struct gateway *gateway,
   entry->next = *bucket;
   *bucket = entry;
   gateway->count++;
-  uint64_t now = entry->announced_ms;
+  uint64_t now = loop_now_ms();
   loop_timer_set(gateway->loop, &entry->timer,
                  entry->deadline_ms > now ? entry->deadline_ms - now : 0,
                  on_timer);
@@ -404,32 +402,6 @@ unsigned gateway_device_count(const struct gateway *gateway,
   struct device_counter counter = {device_id, 0};
   walk(gateway, count_device, &counter);
   return counter.count;
-}
-
-struct lister {
-  void (*fn)(void *user, const struct gateway_info *info);
-  void *user;
-};
-
-static void list_entry(void *user, struct entry *entry) {
-  struct lister *lister = user;
-  struct gateway_info info = {
-      .stream_id = entry->id,
-      .device_id = entry->device_id,
-      .stream_name = entry->name,
-      .paired = entry->paired_ms != 0,
-      .age_ms = loop_now_ms() - entry->announced_ms,
-      .bytes_to_device = relay_bytes(entry->relay, SERVICE),
-      .bytes_to_service = relay_bytes(entry->relay, DEVICE),
-  };
-  lister->fn(lister->user, &info);
-}
-
-void gateway_list(const struct gateway *gateway,
-                  void (*fn)(void *user, const struct gateway_info *info),
-                  void *user) {
-  struct lister lister = {fn, user};
-  walk(gateway, list_entry, &lister);
 }
 
 /* ---- life ---- */

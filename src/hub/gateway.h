@@ -102,20 +102,6 @@ unsigned gateway_count(const struct gateway *gateway);
 unsigned gateway_device_count(const struct gateway *gateway,
                               const char *device_id);
 
-/* Calls fn for each, in no order. */
-struct gateway_info {
-  const char *stream_id;
-  const char *device_id;
-  const char *stream_name;
-  bool paired;
-  uint64_t age_ms;
-  uint64_t bytes_to_device;
-  uint64_t bytes_to_service;
-};
-void gateway_list(const struct gateway *gateway,
-                  void (*fn)(void *user, const struct gateway_info *info),
-                  void *user);
-
 /* Closes every stream with 1001 (going away). */
 void gateway_shutdown(struct gateway *gateway);
 void gateway_free(struct gateway *gateway);

@@ -84,6 +84,7 @@ struct link {
   bool peer_done; /* FIN or close_notify came */
   bool in_read;
   bool lingering; /* link_close was called */
+  bool broken;    /* TLS could not encrypt: link_work tells */
   bool dead;      /* free when the callback has returned */
   unsigned moves; /* since the link was idle */
   bool busy;      /* bytes moved since idle_timer was set */
@@ -352,9 +353,20 @@ static void tell_drain(struct link *link) {
     link->callbacks.on_drain(link->user);
 }
 
+static void fail_broken(struct link *link) {
+  struct dstream_end end;
+  end_set(&end, DSTREAM_ETLS, "TLS with %s failed while sending",
+          link->peer[0] != '\0' ? link->peer : link->host);
+  link_fail(link, &end);
+}
+
 /* The end of a callback in which something was queued or resumed. */
 static void link_work(struct loop_task *task) {
   struct link *link = CONTAINER_OF(task, struct link, work);
+  if (link->broken) {
+    fail_broken(link);
+    return;
+  }
   if (!link_flush(link))
     return;
   if (link->resume) {
@@ -401,10 +413,6 @@ bool link_has_control_space(const struct link *link) {
          room >= 1024 + TLS_RECORD_OVERHEAD;
 }
 
-size_t link_unsent(const struct link *link) {
-  return link->out.len;
-}
-
 void link_write(struct link *link, const void *data, size_t len) {
   if (link->state != LINK_UP || link->shut || !out_ready(link))
     return;
@@ -412,7 +420,7 @@ void link_write(struct link *link, const void *data, size_t len) {
   if (link->tls == NULL)
     ring_put(&link->out, data, len);
   else if (tls_write(link->tls, data, len) != DSTREAM_OK)
-    shutdown(link->watch.fd, SHUT_RDWR); /* reading finds the end and tells */
+    link->broken = true;
   link_schedule(link);
 }
 

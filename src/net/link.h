@@ -86,9 +86,6 @@ bool link_has_control_space(const struct link *link);
  * callback now running returns.  A failure is told by on_end. */
 void link_write(struct link *link, const void *data, size_t len);
 
-/* Bytes queued and not yet taken by the system. */
-size_t link_unsent(const struct link *link);
-
 /* Tells held bytes again and reads on, not inside this call.  Within on_data it
  * counts for what on_data is about to leave: a new owner calls it when it takes
  * a link over. */

@@ -67,10 +67,6 @@ uint64_t loop_now_ms(void) {
   return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-void *loop_lws_context(dstream_loop *loop) {
-  return loop->lws;
-}
-
 struct resolver **loop_resolver(dstream_loop *loop) {
   return &loop->resolver;
 }

@@ -37,9 +37,6 @@ struct loop_backend {
 int loop_new(dstream_loop **out, const struct dstream_loop_options *options,
              const struct loop_backend *backend);
 
-/* The libwebsockets context (struct lws_context *), for the HTTP server. */
-void *loop_lws_context(dstream_loop *loop);
-
 /* Monotonic milliseconds.  Any thread. */
 uint64_t loop_now_ms(void);
 
