@@ -4,6 +4,7 @@
 
 #include <dstream/device.h>
 #include <dstream/loop.h>
+#include <dstream/proxy.h>
 #include <dstream/service.h>
 #include <dstream/status.h>
 #include <dstream/stream.h>

@@ -30,6 +30,11 @@ struct link_callbacks {
    * again after link_resume. */
   size_t (*on_data)(void *user, uint8_t *data, size_t len);
 
+  /* How many bytes of payload on_data could use now: the link reads about so
+   * many from the socket, so that little is held back when it stalls.  0: it
+   * reads no more until link_resume.  May be NULL: LOOP_CHUNK. */
+  size_t (*room)(void *user);
+
   /* There is room again after link_space was too small.  May be NULL. */
   void (*on_drain)(void *user);
 
@@ -70,6 +75,12 @@ int link_adopt(struct link **out, dstream_loop *loop, int fd,
                const struct link_options *options,
                const struct link_callbacks *callbacks, void *user);
 
+/* The same with one descriptor to read and one to write, which need not be
+ * sockets; plain.  link_shutdown closes out_fd.  SIGPIPE must be ignored. */
+int link_adopt_pair(struct link **out, dstream_loop *loop, int in_fd,
+                    int out_fd, const struct link_options *options,
+                    const struct link_callbacks *callbacks, void *user);
+
 /* Hands a link to another owner, within a callback of the old one too. */
 void link_set_owner(struct link *link, const struct link_callbacks *callbacks,
                     void *user);
@@ -81,6 +92,9 @@ size_t link_space(struct link *link);
 /* The same for small control messages (1024 bytes at most), which have a
  * reserve of their own; no on_drain. */
 bool link_has_control_space(const struct link *link);
+
+/* How many bytes (of ciphertext, with TLS) wait for the socket. */
+size_t link_queued(const struct link *link);
 
 /* Queues len bytes (0 < len <= link_space) as one TLS record; sent when the
  * callback now running returns.  A failure is told by on_end. */
@@ -99,6 +113,10 @@ void link_shutdown(struct link *link);
  * peer's end awaited, both for linger_ms at most.  The link frees itself.
  * NULL: nothing. */
 void link_close(struct link *link, uint64_t linger_ms);
+
+/* As link_close, but the end is a reset, once what is queued has reached the
+ * system: the peer is not to take what came for all. */
+void link_reset(struct link *link, uint64_t linger_ms);
 
 /* Closes at once; no callback any more.  NULL: nothing. */
 void link_abort(struct link *link);

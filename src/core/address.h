@@ -1,0 +1,55 @@
+/* core/address.h - where to connect or listen, as people write it. */
+#ifndef CORE_ADDRESS_H
+#define CORE_ADDRESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <dstream/status.h>
+
+#define ADDRESS_HOST_SIZE 256
+/* Of a text that address_format writes, the terminating zero included. */
+#define ADDRESS_TEXT_SIZE 272
+/* Stream names are no longer than this, the zero included. */
+#define ADDRESS_NAME_SIZE 129
+
+struct address {
+  bool is_unix;
+  uint16_t port;
+  char host[ADDRESS_HOST_SIZE]; /* a name, an address without brackets, or the
+                                   path of a unix socket */
+};
+
+/* "HOST:PORT", "[IPv6]:PORT" or "unix:PATH" (107 bytes of path at most).  HOST
+ * is a name of letters, digits, '-', '.', '_', or an IPv4 address; an IPv6
+ * address needs its brackets and has no zone.  PORT is 1 to 65535 in decimal.
+ * DSTREAM_EINVAL: *error (may be NULL) says what is wrong. */
+int address_parse(struct address *out, const char *text,
+                  struct dstream_end *error);
+
+/* Where to listen: the same, or "PORT" alone for 127.0.0.1, and port 0 for any
+ * free one; the host must be a numeric address or "localhost" (127.0.0.1). */
+int address_parse_listen(struct address *out, const char *text,
+                         struct dstream_end *error);
+
+/* Writes it as address_parse reads it; returns the length. */
+size_t address_format(const struct address *address,
+                      char out[ADDRESS_TEXT_SIZE]);
+
+/* A loopback address or a unix socket: nobody outside reaches it. */
+bool address_is_local(const struct address *address);
+
+/* The name of a stream to HOST:PORT, as stream names hold neither ':' nor '[':
+ * "tcp~HOST~PORT", with each ':' of an IPv6 address as '_'.  Names of targets
+ * hold no '~', so the two can't be taken for each other.
+ * DSTREAM_EINVAL: a unix socket, or longer than a stream's name may be. */
+int address_to_name(const struct address *address, char out[ADDRESS_NAME_SIZE]);
+
+/* And back.  DSTREAM_EINVAL: it is none. */
+int address_from_name(struct address *out, const char *name);
+
+/* What may be the name of a target: 1 to 128 letters, digits, '-', '.', '_'. */
+bool address_target_name_valid(const char *name);
+
+#endif
