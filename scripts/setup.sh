@@ -49,9 +49,14 @@ git                       command git          # what belongs to the tree
 openssl                   command openssl      # certificates of the tests
 curl                      command curl         # REST as others call it
 mosquitto-clients         command mosquitto_pub # MQTT as others speak it
-openssh-client            command ssh          # the yardstick of throughput
+openssh-client            command ssh          # a program over streams, a yardstick
 openssh-server            command sshd         # the same
 tinyproxy-bin             command tinyproxy    # the HTTP CONNECT proxy
+rsync                     command rsync        # a program over streams
+nginx-light               command nginx        # the same: a web server
+iperf3                    command iperf3       # the same
+chromium                  command chromium     # the same: a browser
+netcat-openbsd            package              # the same: nc -N
 iproute2                  command ip           # addresses of the tests
 procps                    command ps           # processes left behind
 nodejs                    command node         # the official device SDK
@@ -126,6 +131,7 @@ new_services() { # PACKAGE... : the daemons that come with them
     case $package in
     mosquitto) echo mosquitto ;;
     openssh-server) echo ssh ;;
+    nginx-light) echo nginx ;;
     esac
   done
 }
