@@ -18,7 +18,7 @@ enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 /* "dstream connect": what lines on stderr begin with. */
 void cli_set_program(const char *program);
 
-/* Prints "PROGRAM: text" on stderr. */
+/* Prints "PROGRAM: text" on stderr, in one write. */
 void cli_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Prints the line and what to do about it; returns CLI_USAGE. */
@@ -38,10 +38,12 @@ struct cli_source {
   const char *ca_file;                /* --ca-file */
 };
 
-/* The connection string: the first of the two options that is set, then
- * $DSTREAM_CONNECTION_STRING; white space around it is cut off.  The caller
- * frees it with cli_forget.  NULL: none, or it can't be read; the line was
- * printed, *exit_status says CLI_USAGE or CLI_FAILED. */
+/* The connection string: the one of the two options that is set (both are wrong
+ * usage), then $DSTREAM_CONNECTION_STRING, which is overwritten and unset;
+ * white space around it is cut off.  Of stdin one line is taken and no more is
+ * read.  A file that everybody may read is warned of.  The caller frees it with
+ * cli_forget.  NULL: none, or it can't be read; the line was printed,
+ * *exit_status says CLI_USAGE or CLI_FAILED. */
 char *cli_connection_string(const struct cli_source *source, int *exit_status);
 
 /* The CA file: the option, then $DSTREAM_CA_FILE, else NULL (system roots). */
@@ -50,8 +52,12 @@ const char *cli_ca_file(const struct cli_source *source);
 /* Wipes and frees; NULL is fine. */
 void cli_forget(char *secret);
 
-/* Overwrites an argument in the process list. */
+/* Overwrites an argument in the process list, once it was copied; NULL is
+ * fine. */
 void cli_hide(char *argument);
+
+/* A whole decimal number from min to max, nothing around it. */
+bool cli_number(const char *text, unsigned min, unsigned max, unsigned *out);
 
 /* A dstream_log_fn: "PROGRAM: text" on stderr; user is not used.  Under a
  * service manager that reads stderr ($JOURNAL_STREAM) a line begins with "<N>",
@@ -62,6 +68,11 @@ void cli_log(void *user, enum dstream_log_level level, const char *text);
  * comes (signalfd; the signals are blocked: call it before any thread is made).
  * SIGPIPE is ignored from now on.  DSTREAM_ESYSTEM, DSTREAM_ENOMEM. */
 struct cli_signals;
+
+/* Whether whoever started the program wants it to survive SIGHUP (nohup); fn is
+ * called for it all the same. */
+bool cli_hangup_ignored(const struct cli_signals *signals);
+
 int cli_signals_new(struct cli_signals **out, dstream_loop *loop,
                     void (*fn)(void *user, int signal), void *user);
 void cli_signals_free(struct cli_signals *signals);
