@@ -1,9 +1,10 @@
 /* dstream/proxy.h - streams joined to sockets, both ways.
  *
- *   struct dstream_bridge     joins one stream and one socket
- *   struct dstream_targets    device side: a table of names that streams may
- * ask for, and the local address behind each struct dstream_listener   service
- * side: a socket that listens, one stream for each connection
+ *   dstream_bridge     joins one stream and one socket
+ *   dstream_targets    device side: a table of names that streams may ask for,
+ *                      and the local address behind each
+ *   dstream_listener   service side: a socket that listens, one stream for each
+ *                      connection
  *
  * A device that serves its own sshd is a targets table with one entry and an
  * on_request that calls dstream_targets_serve; see docs/proxy.md.
@@ -48,7 +49,14 @@ struct dstream_bridge_options {
                     the stream; default 65536, 32768 to 1048576 */
   int connect_timeout_ms; /* dstream_bridge_connect; default 10000 */
   int idle_timeout_s;  /* ended after so long without a byte; default never */
-  int total_timeout_s; /* ended when this old; default never */
+  int total_timeout_s; /* ended when open for so long; default never */
+
+  /* What the two ends are called in sentences that a person reads, here and at
+   * the other end of the stream: "agent" and "target ssh (127.0.0.1:22)", say.
+   * 63 and 199 bytes at most are kept.  Default: "this end", and "target" or
+   * "client" with the socket's address. */
+  const char *self_name;
+  const char *peer_name;
 };
 
 /* How a bridge ended. */
@@ -104,17 +112,27 @@ dstream_bridge_connect(dstream_bridge **out, dstream_loop *loop,
                        const struct dstream_bridge_callbacks *callbacks,
                        void *user, struct dstream_end *error);
 
-/* What to open or accept the bridge's stream with: these callbacks, the bridge
- * as their user, and stream options that fit it (*options is filled in).  If
- * that call fails, use dstream_bridge_fail. */
-DSTREAM_API const struct dstream_stream_callbacks *
-dstream_bridge_stream(const dstream_bridge *bridge,
-                      struct dstream_stream_options *options);
+/* Opens the bridge's stream, when its socket is connected: as
+ * dstream_service_open_stream, with window, send_buffer and close_timeout_ms of
+ * the stream's options set to what fits the bridge.  options may be NULL.  On
+ * failure there is no stream, and on_end follows with the reason.
+ * DSTREAM_ESTATE (not connected, or it has a stream), DSTREAM_EINVAL,
+ * DSTREAM_ELIMIT, DSTREAM_ENOMEM.  Not in a library without the service side.
+ */
+DSTREAM_API int
+dstream_bridge_open(dstream_bridge *bridge, dstream_service *service,
+                    const char *device_id, const char *stream_name,
+                    const struct dstream_open_options *options);
+
+/* Accepts a request for it, in the same way; the request is gone, whatever the
+ * result.  Statuses as dstream_request_accept. */
+DSTREAM_API int dstream_bridge_accept(dstream_bridge *bridge,
+                                      dstream_request *request);
 
 /* Ends both sides with a cause: the socket is reset, the stream closed with
  * 1011 and the cause's text.  end NULL: the orderly end, after what is under
- * way was delivered.  on_end follows, not inside this call; a second call does
- * nothing. */
+ * way was delivered.  on_end follows, not inside this call; nothing happens to
+ * a bridge that is ending already. */
 DSTREAM_API void dstream_bridge_fail(dstream_bridge *bridge,
                                      const struct dstream_end *end);
 
@@ -204,7 +222,8 @@ DSTREAM_API void dstream_targets_serve(dstream_targets *targets,
 DSTREAM_API unsigned dstream_targets_count(const dstream_targets *targets);
 
 /* Frees it, after dstream_device_stop has ended the streams (on_stopped) of the
- * devices it served.  What still connects is rejected.  NULL is fine. */
+ * devices it served, and before dstream_device_free.  What still connects is
+ * rejected.  No event is told any more.  Not in an event.  NULL is fine. */
 DSTREAM_API void dstream_targets_free(dstream_targets *targets);
 
 /* ---- listener: the service side ---- */
@@ -259,8 +278,9 @@ dstream_listener_address(const dstream_listener *listener);
 DSTREAM_API void dstream_listener_stop(dstream_listener *listener,
                                        bool at_once);
 
-/* Frees it, on_stopped told or not: resets the connections it still has.
- * Before dstream_service_free.  NULL is fine. */
+/* Frees it, on_stopped told or not: resets the connections it still has, and
+ * tells no more.  Before dstream_service_free, and not in an event.  NULL is
+ * fine. */
 DSTREAM_API void dstream_listener_free(dstream_listener *listener);
 
 #ifdef __cplusplus
