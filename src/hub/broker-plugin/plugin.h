@@ -14,6 +14,8 @@
 #include <mosquitto_broker.h>
 #include <mosquitto_plugin.h>
 
+#include "core/bucket.h"
+#include "core/printable.h"
 #include "hub/broker-plugin/options.h"
 #include "hub/broker_sessions.h"
 #include "hub/broker_wire.h"
@@ -52,12 +54,6 @@ void plugin_log_limited(char level, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* Says how many lines were left out. */
 void plugin_log_tick(void);
-
-/* A text from outside, cut and without anything but printable ASCII. */
-struct printable {
-  char text[129];
-};
-struct printable printable(const char *text);
 
 /* ---- presence.c ---- */
 
