@@ -7,12 +7,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
 #include "core/end.h"
+#include "net/tls_sessions.h"
 
 /* AES-128 first: the least work where the processor helps, and as safe. */
 #define SUITES_13                                                              \
@@ -22,6 +24,7 @@
 
 struct tls_config {
   SSL_CTX *ctx;
+  struct tls_sessions *sessions; /* NULL in the server's role */
 };
 
 struct tls {
@@ -29,7 +32,13 @@ struct tls {
   const uint8_t *in;
   size_t in_len;
   struct ring *out;
+  struct tls_sessions *sessions; /* NULL in the server's role */
+  int64_t begun_s;   /* when the certificate is looked at, if it is; 0: sessions
+                        are not asked for */
+  int64_t offered_s; /* ... and when that of the session offered was */
+  uint16_t port;
   bool blocked;
+  char host[]; /* what the certificate was to name; "" in the server's role */
 };
 
 /* ---- the BIO over the two buffers ---- */
@@ -91,6 +100,36 @@ static void make_bio_method(void) {
   BIO_meth_set_create(bio_method, bio_create);
 }
 
+/* ---- sessions ---- */
+
+bool tls_resumed(const struct tls *tls) {
+  return SSL_session_reused(tls->ssl) == 1;
+}
+
+/* OpenSSL's callback: the server sent a ticket.  0: the session stays its. */
+static int on_session(SSL *ssl, SSL_SESSION *session) {
+  struct tls *tls = BIO_get_data(SSL_get_rbio(ssl));
+  if (tls->begun_s != 0 && SSL_get_verify_result(ssl) == X509_V_OK &&
+      SSL_SESSION_is_resumable(session))
+    tls_sessions_put(tls->sessions, tls->host, tls->port, session,
+                     tls_resumed(tls) ? tls->offered_s : tls->begun_s);
+  return 0;
+}
+
+void tls_resume(struct tls *tls, uint16_t port) {
+  if (tls->sessions == NULL)
+    return;
+  tls->port = port;
+  tls->begun_s = (int64_t)time(NULL);
+  SSL_SESSION *session = tls_sessions_get(tls->sessions, tls->host, port,
+                                          tls->begun_s, &tls->offered_s);
+  if (session == NULL)
+    return;
+  if (SSL_set_session(tls->ssl, session) != 1)
+    ERR_clear_error(); /* then there is none */
+  SSL_SESSION_free(session);
+}
+
 /* ---- configuration ---- */
 
 static const char *last_error(void) {
@@ -140,7 +179,16 @@ int tls_config_client(struct tls_config **out,
     return status;
   }
   SSL_CTX_set_verify(config->ctx, SSL_VERIFY_PEER, NULL);
-  SSL_CTX_set_session_cache_mode(config->ctx, SSL_SESS_CACHE_OFF);
+  /* OpenSSL tells of sessions and keeps none: it does not know the server. */
+  SSL_CTX_set_session_cache_mode(config->ctx, SSL_SESS_CACHE_CLIENT |
+                                                  SSL_SESS_CACHE_NO_INTERNAL);
+  SSL_CTX_sess_set_new_cb(config->ctx, on_session);
+  config->sessions = tls_sessions_new();
+  if (config->sessions == NULL) {
+    end_set(error, DSTREAM_ENOMEM, "no TLS: out of memory");
+    tls_config_free(config);
+    return DSTREAM_ENOMEM;
+  }
   int loaded = ca_file == NULL ? SSL_CTX_set_default_verify_paths(config->ctx)
                                : SSL_CTX_load_verify_file(config->ctx, ca_file);
   if (!loaded) {
@@ -183,6 +231,7 @@ void tls_config_free(struct tls_config *config) {
   if (config == NULL)
     return;
   SSL_CTX_free(config->ctx);
+  tls_sessions_release(config->sessions);
   free(config);
 }
 
@@ -207,10 +256,14 @@ static bool set_peer(SSL *ssl, const char *host) {
 
 int tls_new(struct tls **out, const struct tls_config *config, const char *host,
             struct ring *ring) {
-  struct tls *tls = calloc(1, sizeof *tls);
+  size_t host_size = host == NULL ? 1 : strlen(host) + 1;
+  struct tls *tls = calloc(1, sizeof *tls + host_size);
   if (tls == NULL)
     return DSTREAM_ENOMEM;
+  memcpy(tls->host, host == NULL ? "" : host, host_size);
   tls->out = ring;
+  if (host != NULL && config->sessions != NULL)
+    tls->sessions = tls_sessions_share(config->sessions);
   pthread_once(&bio_once, make_bio_method);
   tls->ssl = SSL_new(config->ctx);
   BIO *bio = bio_method == NULL ? NULL : BIO_new(bio_method);
@@ -239,6 +292,7 @@ void tls_free(struct tls *tls) {
   if (tls == NULL)
     return;
   SSL_free(tls->ssl);
+  tls_sessions_release(tls->sessions);
   free(tls);
 }
 
@@ -258,7 +312,7 @@ bool tls_blocked(const struct tls *tls) {
 
 static int tls_failed(struct tls *tls, struct dstream_end *error) {
   long verify = SSL_get_verify_result(tls->ssl);
-  if (verify != X509_V_OK && !SSL_is_server(tls->ssl)) {
+  if (verify != X509_V_OK && tls->host[0] != '\0') {
     ERR_clear_error();
     end_set(error, DSTREAM_EVERIFY,
             "the server's certificate is not trusted: %s",

@@ -22,7 +22,8 @@
  * as 512 bytes (RFC 6066 4). */
 #define TLS_RECORD_OVERHEAD 1024
 
-/* What connections share: trust or certificate (an SSL_CTX). */
+/* What connections share: trust or certificate (an SSL_CTX), and the sessions
+ * of earlier connections (net/tls_sessions.h). */
 struct tls_config;
 
 /* For connections that this side opens.  options may be NULL: system roots.
@@ -48,6 +49,14 @@ struct tls;
 int tls_new(struct tls **tls, const struct tls_config *config, const char *host,
             struct ring *out);
 void tls_free(struct tls *tls);
+
+/* Goes on with the session of an earlier connection of the same configuration
+ * to the same host and port, if there is one and the server still knows it, and
+ * keeps the one that this server gives.  Before the first tls_handshake;
+ * nothing in the server's role. */
+void tls_resume(struct tls *tls, uint16_t port);
+/* Once the handshake is done: whether the session was an earlier one's. */
+bool tls_resumed(const struct tls *tls);
 
 /* The ciphertext to read next; borrowed until used up or set anew. */
 void tls_set_input(struct tls *tls, const uint8_t *data, size_t len);
