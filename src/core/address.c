@@ -49,21 +49,24 @@ bool address_host_valid(struct slice host) {
   return is_name(host) || is_ipv6(host);
 }
 
-/* Digits alone: no sign, no space, no zero in front, so that there is one way
- * to write a port. */
-static bool read_port(struct slice text, bool zero_too, uint16_t *out) {
+bool address_parse_port(struct slice text, uint16_t *out) {
   unsigned port = 0;
-  if (text.len == 0 || text.len > 5 || (text.p[0] == '0' && text.len > 1))
+  if (text.len == 0 || text.len > 5 || text.p[0] == '0')
     return false;
   for (size_t i = 0; i < text.len; i++) {
     if (text.p[i] < '0' || text.p[i] > '9')
       return false;
     port = port * 10 + (unsigned)(text.p[i] - '0');
   }
-  if (port > UINT16_MAX || (port == 0 && !zero_too))
+  if (port > UINT16_MAX)
     return false;
   *out = (uint16_t)port;
   return true;
+}
+
+/* *out is 0 before. */
+static bool read_listen_port(struct slice text, uint16_t *out) {
+  return slice_eq(text, "0") || address_parse_port(text, out);
 }
 
 static void set_host(struct address *out, struct slice host) {
@@ -123,9 +126,10 @@ static const char *parse(struct address *out, const char *text, bool listen) {
                                      : split_plain(text, &host, &port);
   if (wrong != NULL)
     return wrong;
-  if (!read_port(port, listen, &out->port))
-    return listen ? "the port must be 0 to 65535, in decimal"
-                  : "the port must be 1 to 65535, in decimal";
+  if (listen && !read_listen_port(port, &out->port))
+    return "the port must be 0 to 65535, in decimal";
+  if (!listen && !address_parse_port(port, &out->port))
+    return "the port must be 1 to 65535, in decimal";
   set_host(out, host);
   return NULL;
 }
@@ -140,7 +144,7 @@ static const char *parse_listen(struct address *out, const char *text) {
   memset(out, 0, sizeof *out);
   if (text[0] != '\0' && strspn(text, "0123456789") == strlen(text)) {
     set_host(out, loopback);
-    return read_port(slice_of(text), true, &out->port)
+    return read_listen_port(slice_of(text), &out->port)
                ? NULL
                : "the port must be 0 to 65535, in decimal";
   }
@@ -241,7 +245,7 @@ int address_from_name(struct address *out, const char *name) {
     return DSTREAM_EINVAL;
   const char *host = name + prefix;
   const char *tilde = strchr(host, '~');
-  if (tilde == NULL || !read_port(slice_of(tilde + 1), false, &parsed.port))
+  if (tilde == NULL || !address_parse_port(slice_of(tilde + 1), &parsed.port))
     return DSTREAM_EINVAL;
   struct slice plain = {host, (size_t)(tilde - host)};
   if (!only(plain, "-._"))

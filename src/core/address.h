@@ -43,6 +43,10 @@ int address_parse_listen(struct address *out, const char *text,
  * looks like an address, such as "10.1" or "010.0.0.1", is a name. */
 bool address_host_valid(struct slice host);
 
+/* 1 to 65535 in digits alone: no sign, no space, no zero in front.  *out is
+ * untouched when it is none. */
+bool address_parse_port(struct slice text, uint16_t *out);
+
 /* Writes it as address_parse reads it; returns the length. */
 size_t address_format(const struct address *address,
                       char out[ADDRESS_TEXT_SIZE]);
