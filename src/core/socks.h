@@ -1,6 +1,7 @@
 /* core/socks.h - the server's end of a SOCKS 5 handshake (RFC 1928), no I/O.
  *
- * CONNECT only, without authentication: it is for loopback.
+ * CONNECT only, without authentication: it is for loopback.  A client may send
+ * everything at once, its request behind its greeting and data behind that.
  */
 #ifndef CORE_SOCKS_H
 #define CORE_SOCKS_H
@@ -31,7 +32,8 @@ enum socks_reply {
 enum socks_state {
   SOCKS_GREETING, /* awaits the client's methods.  REQUEST, FAILED */
   SOCKS_REQUEST,  /* awaits what to connect to.  ASKED, FAILED */
-  SOCKS_ASKED, /* `target` is set: connect, then socks_answer.  DONE, FAILED */
+  SOCKS_ASKED, /* `target` is set (host and port, never a unix socket): connect,
+                  then socks_answer.  DONE, FAILED */
   SOCKS_DONE,  /* what follows is the stream's */
   SOCKS_FAILED /* send the output, if any, then close; `error` says why */
 };
@@ -49,10 +51,14 @@ struct socks {
 };
 
 /* Takes bytes from the client; returns how many were used: none beyond the
- * request, those belong to the stream.  Stops at ASKED or FAILED. */
+ * request, those belong to the stream.  Stops at ASKED or FAILED.  What comes
+ * out does not depend on how the bytes were cut, and the output need not have
+ * been sent in between. */
 size_t socks_feed(struct socks *socks, const uint8_t *data, size_t len);
 
-/* ASKED: makes the reply.  SOCKS_SUCCEEDED leads to DONE, others to FAILED. */
+/* ASKED: makes the reply, behind what is still to be sent.  SOCKS_SUCCEEDED
+ * leads to DONE, others to FAILED; then `error` is set unless the caller did
+ * so before. */
 void socks_answer(struct socks *socks, enum socks_reply reply);
 
 #endif
