@@ -255,6 +255,17 @@ static size_t on_data(void *user, uint8_t *data, size_t len) {
   return done;
 }
 
+/* A little even when the other side takes nothing: pings and the end may be
+ * what comes next. */
+static size_t on_room(void *user) {
+  struct side *side = user;
+  struct side *to = other(side);
+  if (side->state == SIDE_CLOSING)
+    return LOOP_CHUNK;
+  size_t room = side_takes(to) ? link_space_all(to->link) : 0;
+  return room > STREAM_FRAME_HEADER_MAX ? room : STREAM_FRAME_HEADER_MAX;
+}
+
 /* There is room for what this side has held back. */
 static void side_go_on(struct side *side) {
   if (!side->starved || side->link == NULL)
@@ -314,6 +325,7 @@ static void on_up(void *user) {
 
 static const struct link_callbacks callbacks = {.on_up = on_up,
                                                 .on_data = on_data,
+                                                .room = on_room,
                                                 .on_drain = on_drain,
                                                 .on_sent = on_sent,
                                                 .on_end = on_link_end};

@@ -30,9 +30,10 @@ struct link_callbacks {
    * again after link_resume. */
   size_t (*on_data)(void *user, uint8_t *data, size_t len);
 
-  /* How many bytes of payload on_data could use now: the link reads about so
-   * many from the socket, so that little is held back when it stalls.  0: it
-   * reads no more until link_resume.  May be NULL: LOOP_CHUNK. */
+  /* How many bytes on_data could use now: the link reads so many from the
+   * socket at most, with TLS a record more, so that little is held back when it
+   * stalls.  0: it reads no more, not even the peer's end, until link_resume.
+   * No other call of the link's from inside.  May be NULL: LOOP_CHUNK. */
   size_t (*room)(void *user);
 
   /* There is room again after link_space was too small.  May be NULL. */
@@ -75,8 +76,14 @@ int link_adopt(struct link **out, dstream_loop *loop, int fd,
                const struct link_options *options,
                const struct link_callbacks *callbacks, void *user);
 
-/* The same with one descriptor to read and one to write, which need not be
- * sockets; plain.  link_shutdown closes out_fd.  SIGPIPE must be ignored. */
+/* The same with one descriptor to read and one to write, such as 0 and 1:
+ * pipes, terminals, files, sockets; plain.  Both are the link's from now on,
+ * and closed on failure; of 0, 1 and 2 the open file is, and /dev/null takes
+ * its place. They may be the same.  While the link has them they are
+ * non-blocking; then they get their flags back, which others who share the open
+ * file see. link_shutdown closes out_fd.  A pipe to write that nobody reads any
+ * more is a failure, EPIPE, told at once.  SIGPIPE must be ignored.  Linux.
+ * DSTREAM_ENOMEM, DSTREAM_ESYSTEM, DSTREAM_ELIMIT. */
 int link_adopt_pair(struct link **out, dstream_loop *loop, int in_fd,
                     int out_fd, const struct link_options *options,
                     const struct link_callbacks *callbacks, void *user);
@@ -89,7 +96,11 @@ void link_set_owner(struct link *link, const struct link_callbacks *callbacks,
  * it is better to wait: on_drain follows. */
 size_t link_space(struct link *link);
 
-/* The same for small control messages (1024 bytes at most), which have a
+/* How many bytes link_write takes now in several calls, about; 0 as with
+ * link_space. */
+size_t link_space_all(struct link *link);
+
+/* As link_space for small control messages (1024 bytes at most), which have a
  * reserve of their own; no on_drain. */
 bool link_has_control_space(const struct link *link);
 
@@ -110,12 +121,13 @@ void link_resume(struct link *link);
 void link_shutdown(struct link *link);
 
 /* The orderly end: no callback any more; what is queued is sent, then the
- * peer's end awaited, both for linger_ms at most.  The link frees itself.
- * NULL: nothing. */
+ * peer's end awaited, both for linger_ms at most, the second for 5 s at most.
+ * The link frees itself.  NULL: nothing. */
 void link_close(struct link *link, uint64_t linger_ms);
 
 /* As link_close, but the end is a reset, once what is queued has reached the
- * system: the peer is not to take what came for all. */
+ * peer's system or linger_ms are over: the peer is not to take what came for
+ * all.  What is no TCP socket just ends. */
 void link_reset(struct link *link, uint64_t linger_ms);
 
 /* Closes at once; no callback any more.  NULL: nothing. */

@@ -155,12 +155,34 @@ long dstream_stream_write(dstream_stream *s, const void *data, size_t len) {
   return done == 0 && len > 0 ? (long)DSTREAM_EAGAIN : (long)done;
 }
 
+size_t stream_write_room(dstream_stream *s) {
+  if (s->life != LIFE_RUNNING || s->core.state != STREAM_OPEN ||
+      s->core.eof_sent)
+    return 0;
+  stream_pull(s);
+  size_t space = link_space_all(s->link);
+  if (space <= STREAM_FRAME_HEADER_MAX) {
+    s->short_write = true;
+    return 0;
+  }
+  size_t headers = (space / LOOP_RECORD + 1) * STREAM_FRAME_HEADER_MAX;
+  return space - headers;
+}
+
 /* ---- input ---- */
 
 static size_t stream_room(const dstream_stream *s) {
-  if (s->dropping || s->callbacks.on_data == NULL)
+  if (s->dropping || s->callbacks.on_data == NULL ||
+      s->core.state == STREAM_UPGRADING)
     return SIZE_MAX;
   return s->window - s->unconsumed;
+}
+
+/* A little even when the window is used up: the peer's pings and its end may be
+ * what comes next. */
+static size_t on_link_room(void *user) {
+  size_t room = stream_room(user);
+  return room > STREAM_FRAME_HEADER_MAX ? room : STREAM_FRAME_HEADER_MAX;
 }
 
 static void stream_tell(dstream_stream *s, enum stream_event event,
@@ -286,6 +308,7 @@ static void on_link_end(void *user, const struct dstream_end *why) {
 static const struct link_callbacks stream_link_callbacks = {
     .on_up = on_link_up,
     .on_data = on_link_data,
+    .room = on_link_room,
     .on_drain = on_link_drain,
     .on_sent = on_link_sent,
     .on_end = on_link_end,

@@ -47,8 +47,8 @@ void stream_fail(dstream_stream *stream, const struct dstream_end *end);
 /* Orderly end with another close code than 1000 (1001: going away). */
 void stream_close_code(dstream_stream *stream, int code, const char *reason);
 
-/* About how many bytes dstream_stream_write would take now; when 0, on_writable
- * follows. */
+/* About how many bytes dstream_stream_write would take now.  When it is 0 and
+ * the stream is open and this direction not ended, on_writable follows. */
 size_t stream_write_room(dstream_stream *stream);
 
 /* Ends it and tells on_close (ECANCELED) and gone inside this call, for an

@@ -1,6 +1,8 @@
 /* Links (net/link.h) under conditions that streams seldom meet, on both event
  * libraries. */
 #include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -8,7 +10,9 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -29,14 +33,19 @@ static struct world {
   unsigned ends;
   struct dstream_end end; /* of a failure */
   bool flood;
-  bool hold; /* on_data takes nothing */
+  bool hold;   /* on_data takes nothing */
+  size_t room; /* what the room callback says */
+  size_t most; /* that on_data was told at once */
+  uint8_t last;
 } world;
 
 static size_t on_data(void *user, uint8_t *data, size_t len) {
   (void)user;
-  (void)data;
+  if (len > world.most)
+    world.most = len;
   if (world.hold)
     return 0;
+  world.last = data[len - 1];
   world.received += len;
   return len;
 }
@@ -152,6 +161,308 @@ static void test_linger_has_an_end(void **state) {
   assert_in_range(test_now_ms() - begin_ms, 150, 2000);
 }
 
+/* ---- room ---- */
+
+static size_t on_room(void *user) {
+  (void)user;
+  return world.room;
+}
+
+static const struct link_callbacks roomy = {.on_data = on_data,
+                                            .room = on_room,
+                                            .on_drain = on_drain,
+                                            .on_end = on_end};
+
+/* How much the other end can write before the link reads again. */
+static uint64_t fill_other(void) {
+  static const char bytes[65536];
+  uint64_t sent = 0;
+  ssize_t n;
+  while ((n = send(world.other, bytes, sizeof bytes, MSG_DONTWAIT)) > 0)
+    sent += (uint64_t)n;
+  return sent;
+}
+
+/* What there is no room for stays in the socket. */
+static void test_room(void **state) {
+  (void)state;
+  link_set_owner(world.link, &roomy, NULL);
+  world.room = 1000;
+  uint64_t sent = fill_other();
+  for (int i = 0; i < 5; i++)
+    assert_int_equal(dstream_loop_step(test_loop, 10), 0);
+  assert_int_equal(world.most, 1000);
+  assert_true(world.received > 0);
+  world.room = 0;
+  for (int i = 0; i < 3; i++)
+    assert_int_equal(dstream_loop_step(test_loop, 10), 0);
+  uint64_t before = world.received;
+  for (int i = 0; i < 10; i++)
+    assert_int_equal(dstream_loop_step(test_loop, 10), 0);
+  assert_int_equal(world.received, before);
+  link_resume(world.link); /* in vain: there is none still */
+  for (int i = 0; i < 10; i++)
+    assert_int_equal(dstream_loop_step(test_loop, 10), 0);
+  assert_int_equal(world.received, before);
+  world.room = SIZE_MAX;
+  link_resume(world.link);
+  WAIT(world.received == sent);
+  assert_in_range(world.most, 30000, LOOP_CHUNK); /* large reads */
+  link_set_owner(world.link, &callbacks, NULL);
+}
+
+/* ---- two descriptors ---- */
+
+struct ends {
+  int in;  /* what is written here the link reads */
+  int out; /* what the link writes is read here */
+  int link_in;
+  int link_out;
+};
+
+static int pipe_size = 65536;
+
+static struct ends open_pipes(void) {
+  int in[2];
+  int out[2];
+  assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+  assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+  assert_int_equal(fcntl(out[0], F_SETFL, O_NONBLOCK), 0);
+  return (struct ends){in[1], out[0], in[0], out[1]};
+}
+
+static struct link *adopt_pair(int in_fd, int out_fd) {
+  struct link_options options = {0};
+  struct link *link = NULL;
+  assert_int_equal(link_adopt_pair(&link, test_loop, in_fd, out_fd, &options,
+                                   &callbacks, NULL),
+                   0);
+  return link;
+}
+
+static bool is_blocking(int fd) {
+  return (fcntl(fd, F_GETFL) & O_NONBLOCK) == 0;
+}
+
+/* Bytes both ways, more than a pipe holds, the ends of both directions, and
+ * the flags that others who have the pipes see. */
+static void test_pair_of_pipes(void **state) {
+  (void)state;
+  static uint8_t bytes[LOOP_RECORD];
+  static uint8_t scrap[65536];
+  struct ends ends = open_pipes();
+  int mine_in = dup(ends.link_in); /* as the shell has what it gives away */
+  int mine_out = dup(ends.link_out);
+  struct link *link = adopt_pair(ends.link_in, ends.link_out);
+  assert_false(is_blocking(mine_in));
+  assert_false(is_blocking(mine_out));
+  uint64_t sent = 0;
+  uint64_t got = 0;
+  bytes[0] = 7;
+  while (got < 4 * (uint64_t)pipe_size) {
+    size_t room = sent < 4 * (uint64_t)pipe_size ? link_space(link) : 0;
+    if (room > 0) {
+      link_write(link, bytes, room);
+      sent += room;
+    }
+    assert_int_equal(dstream_loop_step(test_loop, 1), 0);
+    ssize_t n = read(ends.out, scrap, sizeof scrap);
+    got += n > 0 ? (uint64_t)n : 0;
+  }
+  WAIT(link_queued(link) == 0);
+  assert_int_equal(write(ends.in, "abc", 3), 3);
+  WAIT(world.received == 3 && world.last == 'c');
+  close(mine_out);
+  link_shutdown(link);
+  ssize_t n;
+  WAIT((n = read(ends.out, scrap, sizeof scrap)) >= 0 &&
+       (got += (uint64_t)n) > 0 && n == 0);
+  assert_int_equal(got, sent);
+  assert_int_equal(write(ends.in, "d", 1), 1);
+  close(ends.in);
+  WAIT(world.ends == 1);
+  assert_int_equal(world.received, 4);
+  assert_int_equal(world.end.status, DSTREAM_OK);
+  link_close(link, 1000);
+  WAIT(is_blocking(mine_in));
+  close(mine_in);
+  close(ends.out);
+}
+
+/* As on a terminal: one open file for both directions. */
+static void test_pair_shares_flags(void **state) {
+  (void)state;
+  int pair[2];
+  assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+  int shared = dup(pair[0]);
+  struct link *link = adopt_pair(pair[0], pair[0]);
+  assert_false(is_blocking(shared));
+  WAIT(link_space(link) > 0);
+  link_write(link, "hello", 5);
+  link_shutdown(link);
+  char text[6] = "";
+  WAIT(recv(pair[1], text, 5, MSG_DONTWAIT) == 5);
+  assert_string_equal(text, "hello");
+  WAIT(recv(pair[1], text, 1, MSG_DONTWAIT) == 0);
+  assert_false(is_blocking(shared)); /* it is still read */
+  assert_int_equal(send(pair[1], "x", 1, 0), 1);
+  WAIT(world.received == 1);
+  link_abort(link);
+  assert_true(is_blocking(shared));
+  close(shared);
+  close(pair[1]);
+}
+
+static int temporary_file(void) {
+  char path[] = "/tmp/test_link.XXXXXX";
+  int fd = mkstemp(path);
+  assert_true(fd >= 0);
+  unlink(path);
+  return fd;
+}
+
+/* Files are always ready, which no poll is needed for. */
+static void test_pair_of_files(void **state) {
+  (void)state;
+  static uint8_t bytes[300000];
+  static uint8_t back[LOOP_RECORD];
+  int from = temporary_file();
+  int to = temporary_file();
+  int copy = dup(to);
+  bytes[sizeof bytes - 1] = 42;
+  assert_int_equal(write(from, bytes, sizeof bytes), sizeof bytes);
+  assert_int_equal(lseek(from, 0, SEEK_SET), 0);
+  struct link *link = adopt_pair(from, to);
+  WAIT(world.ends == 1);
+  assert_int_equal(world.received, sizeof bytes);
+  assert_int_equal(world.last, 42);
+  size_t room = link_space(link);
+  assert_int_equal(room, sizeof back);
+  link_write(link, "file", 4);
+  link_close(link, 1000);
+  WAIT(pread(copy, back, sizeof back, 0) == 4);
+  assert_memory_equal(back, "file", 4);
+  close(copy);
+}
+
+/* A reader of the output that goes is told, though nothing is written. */
+static void test_pair_reader_goes(void **state) {
+  (void)state;
+  struct ends ends = open_pipes();
+  struct link *link = adopt_pair(ends.link_in, ends.link_out);
+  WAIT(link_space(link) > 0);
+  assert_int_equal(world.ends, 0);
+  close(ends.out);
+  WAIT_MS(world.ends == 1, 2000);
+  assert_int_equal(world.end.status, DSTREAM_EIO);
+  assert_int_equal(world.end.sys_errno, EPIPE);
+  /* and the loop is quiet until the owner lets go */
+  uint64_t begin_ms = test_now_ms();
+  for (int i = 0; i < 5; i++)
+    assert_int_equal(dstream_loop_step(test_loop, 20), 0);
+  assert_true(test_now_ms() - begin_ms >= 60);
+  link_abort(link);
+  close(ends.in);
+}
+
+/* 0 and 1 stay open, on nothing, when the link has their files. */
+static void test_pair_of_standard_files(void **state) {
+  (void)state;
+  struct ends ends = open_pipes();
+  int saved[2] = {dup(0), dup(1)};
+  fflush(stdout);
+  assert_int_equal(dup2(ends.link_in, 0), 0);
+  assert_int_equal(dup2(ends.link_out, 1), 1);
+  close(ends.link_in);
+  close(ends.link_out);
+  struct link *link = adopt_pair(0, 1);
+  printf("nobody reads this\n");
+  fflush(stdout);
+  assert_int_equal(write(ends.in, "in", 2), 2);
+  WAIT(world.received == 2);
+  assert_true(link_space(link) > 0);
+  link_write(link, "out", 3);
+  link_close(link, 1000);
+  char text[20] = "";
+  WAIT(read(ends.out, text, sizeof text) == 3);
+  WAIT(read(ends.out, text + 3, 1) == 0);
+  close(ends.in);
+  close(ends.out);
+  dup2(saved[0], 0);
+  dup2(saved[1], 1);
+  close(saved[0]);
+  close(saved[1]);
+  assert_string_equal(text, "out");
+  int before = count_fds();
+  for (int i = 0; i < 3; i++)
+    assert_int_equal(dstream_loop_step(test_loop, 1), 0);
+  assert_true(count_fds() <= before);
+}
+
+/* ---- reset ---- */
+
+/* A TCP connection to this process itself. */
+static void open_tcp(int fds[2]) {
+  struct sockaddr_in address = {.sin_family = AF_INET,
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t len = sizeof address;
+  int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  assert_int_equal(bind(listener, (struct sockaddr *)&address, len), 0);
+  assert_int_equal(listen(listener, 1), 0);
+  assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &len), 0);
+  fds[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  assert_int_equal(connect(fds[0], (struct sockaddr *)&address, len), 0);
+  fds[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  assert_true(fds[1] >= 0);
+  close(listener);
+}
+
+/* Every byte that was written, then the reset, though the reader took its time:
+ * more than the buffers of the systems hold. */
+static void test_reset(void **state) {
+  (void)state;
+  static uint8_t bytes[LOOP_RECORD];
+  static uint8_t scrap[65536];
+  int fds[2];
+  struct link *link = NULL;
+  open_tcp(fds);
+  struct link_options options = {.socket_buffer = 8192};
+  assert_int_equal(
+      link_adopt(&link, test_loop, fds[0], &options, &callbacks, NULL), 0);
+  WAIT(link_space(link) > 0);
+  uint64_t sent = 0;
+  for (int i = 0; i < 100; i++) {
+    size_t room = link_space(link);
+    if (room > 0)
+      link_write(link, bytes, room);
+    sent += room;
+    assert_int_equal(dstream_loop_step(test_loop, 1), 0);
+  }
+  assert_true(link_queued(link) > 0);
+  int before = count_fds();
+  link_reset(link, 10000);
+  for (int i = 0; i < 20; i++)
+    assert_int_equal(dstream_loop_step(test_loop, 5), 0);
+  assert_int_equal(count_fds(), before);
+  uint64_t got = 0;
+  ssize_t n = 0;
+  int error = 0;
+  uint64_t until_ms = test_now_ms() + 10000;
+  while (error == 0 && test_now_ms() < until_ms) {
+    n = recv(fds[1], scrap, sizeof scrap, 0);
+    assert_int_not_equal(n, 0); /* no orderly end */
+    if (n > 0)
+      got += (uint64_t)n;
+    else if (errno != EAGAIN)
+      error = errno;
+    assert_int_equal(dstream_loop_step(test_loop, 1), 0);
+  }
+  assert_int_equal(error, ECONNRESET);
+  assert_int_equal(got, sent);
+  WAIT(count_fds() < before);
+  close(fds[1]);
+}
+
 /* ---- fairness ---- */
 
 static void *read_for_ever(void *arg) {
@@ -229,11 +540,19 @@ int main(void) {
       TEST(test_hung_up_link_is_read_to_the_end),
       TEST(test_close_of_an_ended_link),
       TEST(test_linger_has_an_end),
+      TEST(test_room),
+      TEST(test_pair_of_pipes),
+      TEST(test_pair_shares_flags),
+      TEST(test_pair_of_files),
+      TEST(test_pair_reader_goes),
+      TEST(test_pair_of_standard_files),
+      TEST(test_reset),
       TEST(test_quick_peer),
       TEST(test_timer_from_outside),
       TEST(test_step_waits),
   };
   test_choose();
+  signal(SIGPIPE, SIG_IGN);
   int failed = cmocka_run_group_tests_name("links on poll", tests, NULL, NULL);
   world.backend = loop_uv_backend();
   return failed +
