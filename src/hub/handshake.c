@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/bucket.h"
 #include "core/crypto.h"
 #include "core/percent.h"
 
@@ -57,8 +58,7 @@ struct handshake {
   unsigned last_rid;
   bool stopping;
   uint64_t wake_ms;
-  uint64_t tokens_milli; /* of the rate's bucket */
-  uint64_t refilled_ms;
+  struct bucket rate;
   size_t bucket_count; /* a power of two */
   struct handshake_pending **streams;
   struct handshake_pending **clients;
@@ -346,29 +346,13 @@ bool handshake_name_valid(const char *name) {
                       "0123456789-._~") == len;
 }
 
-static bool take_rate(struct handshake *h) {
-  uint64_t now = h->world.now_ms(h->user);
-  uint64_t most = (uint64_t)h->options.request_burst * 1000;
-  uint64_t elapsed = now - h->refilled_ms;
-  h->refilled_ms = now;
-  if (elapsed > most) /* the product below stays small */
-    elapsed = most;
-  h->tokens_milli += elapsed * h->options.requests_per_second;
-  if (h->tokens_milli > most)
-    h->tokens_milli = most;
-  if (h->tokens_milli < 1000)
-    return false;
-  h->tokens_milli -= 1000;
-  return true;
-}
-
 struct refusal {
   enum hub_error_code error;
   const char *message;
 };
 
 static struct refusal check_limits(struct handshake *h, const char *client) {
-  if (!take_rate(h))
+  if (!bucket_take(&h->rate, h->world.now_ms(h->user)))
     return (struct refusal){HUB_ERROR_THROTTLED, "Too many requests."};
   if (h->count >= h->options.max_pending ||
       client_count(h, client) >= h->options.max_pending_per_device)
@@ -703,8 +687,8 @@ int handshake_new(struct handshake **out,
   h->port = 443;
   h->all.next = h->all.prev = &h->all;
   h->wake_ms = NEVER;
-  h->refilled_ms = world->now_ms(user);
-  h->tokens_milli = (uint64_t)options->request_burst * 1000;
+  bucket_init(&h->rate, options->requests_per_second, options->request_burst,
+              world->now_ms(user));
   h->bucket_count = 64;
   while (h->bucket_count < options->max_pending &&
          h->bucket_count < BUCKETS_MAX)

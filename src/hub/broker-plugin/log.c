@@ -3,10 +3,9 @@
 
 #include "hub/broker-plugin/plugin.h"
 
-#define LINE_MAX_LEN  512
-#define LOG_BURST     50
-#define LOG_REFILL_MS 1000
-#define LOG_REFILL    10
+#define LINE_MAX_LEN     512
+#define LINES_PER_SECOND 10
+#define LINES_BURST      50
 
 static int mosquitto_level(char level) {
   switch (level) {
@@ -29,6 +28,11 @@ static void write_line(char level, const char *format, va_list args) {
   mosquitto_log_printf(mosquitto_level(level), "dstream %c %s", level, line);
 }
 
+void plugin_log_start(void) {
+  bucket_init(&plugin.log_lines, LINES_PER_SECOND, LINES_BURST,
+              plugin_now_ms());
+}
+
 void plugin_log(char level, const char *format, ...) {
   va_list args;
   va_start(args, format);
@@ -36,25 +40,11 @@ void plugin_log(char level, const char *format, ...) {
   va_end(args);
 }
 
-static bool take_line(void) {
-  uint64_t now = plugin_now_ms();
-  uint64_t periods = (now - plugin.log_refill_ms) / LOG_REFILL_MS;
-  if (periods > 0) {
-    uint64_t lines = plugin.log_left + periods * LOG_REFILL;
-    plugin.log_left = lines > LOG_BURST ? LOG_BURST : (unsigned)lines;
-    plugin.log_refill_ms = now;
-  }
-  if (plugin.log_left == 0) {
-    plugin.log_dropped++;
-    return false;
-  }
-  plugin.log_left--;
-  return true;
-}
-
 void plugin_log_limited(char level, const char *format, ...) {
-  if (!take_line())
+  if (!bucket_take(&plugin.log_lines, plugin_now_ms())) {
+    plugin.log_dropped++;
     return;
+  }
   va_list args;
   va_start(args, format);
   write_line(level, format, args);

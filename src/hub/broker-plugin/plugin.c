@@ -52,6 +52,7 @@ EXPORT int mosquitto_plugin_version(int count, const int *versions) {
 
 static int open_shared(const struct plugin_options *options) {
   struct dstream_end end = {0};
+  plugin_log_start();
   plugin.options = *options;
   if (!plugin_options_finish(&plugin.options)) {
     plugin_log('E', "the broker's configuration lacks an option");

@@ -34,9 +34,7 @@ struct plugin {
   uint64_t last_tick_ms;
   bool recheck_due; /* a check of the identities could not be finished */
 
-  /* Bounds what strangers can write into the log: a bucket of lines. */
-  uint64_t log_refill_ms;
-  unsigned log_left;
+  struct bucket log_lines; /* what strangers may write into the log */
   unsigned log_dropped;
 };
 
@@ -45,6 +43,9 @@ extern struct plugin plugin;
 uint64_t plugin_now_ms(void); /* monotonic */
 
 /* ---- log.c ---- */
+
+/* Before plugin_log_limited. */
+void plugin_log_start(void);
 
 /* A log line for the hub: level is 'E', 'W', 'I' or 'D'.  Lines that strangers
  * can provoke go through plugin_log_limited. */
