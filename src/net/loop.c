@@ -96,9 +96,13 @@ void loop_chunk_put(dstream_loop *loop, uint8_t *chunk) {
     free(chunk);
 }
 
+bool loop_logs(const dstream_loop *loop, enum dstream_log_level level) {
+  return loop->log != NULL && level <= loop->log_level;
+}
+
 void loop_log(dstream_loop *loop, enum dstream_log_level level,
               const char *format, ...) {
-  if (loop->log == NULL || level > loop->log_level)
+  if (!loop_logs(loop, level))
     return;
   char line[LOG_LINE_MAX];
   va_list args;

@@ -44,6 +44,9 @@ uint64_t loop_now_ms(void);
 void loop_log(dstream_loop *loop, enum dstream_log_level level,
               const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* Whether lines of this level are logged at all. */
+bool loop_logs(const dstream_loop *loop, enum dstream_log_level level);
+
 /* ---- posts that can't fail ---- */
 
 /* Embedded in its owner. */
