@@ -14,6 +14,7 @@
 #include "core/container.h"
 #include "core/end.h"
 #include "hub/http_reply.h"
+#include "hub/log_limit.h"
 #include "hub/relay.h"
 
 #define DEFAULT_MAX_CONNECTIONS 12000
@@ -57,6 +58,7 @@ struct front {
   struct listener mqtt;
   struct conn *conns;
   unsigned count;
+  struct log_limit refused;
 };
 
 /* ---- connections ---- */
@@ -123,9 +125,9 @@ static int connect_broker(struct front *front, struct link **out) {
   int status = link_connect_unix(out, front->loop, front->broker_socket,
                                  &options, &none, NULL);
   if (status != DSTREAM_OK)
-    loop_log(front->loop, DSTREAM_LOG_WARNING,
-             "mqtt: the broker can't be reached: %s",
-             dstream_status_text(status));
+    log_limit_write(&front->refused, DSTREAM_LOG_WARNING,
+                    "mqtt: the broker can't be reached: %s",
+                    dstream_status_text(status));
   return status;
 }
 
@@ -310,9 +312,9 @@ static void take_connection(struct listener *listener, int fd) {
   if (front->count < front->options.max_connections)
     conn = conn_new(front, listener->mqtt);
   if (conn == NULL) {
-    loop_log(front->loop, DSTREAM_LOG_WARNING,
-             "%s: refused a connection: %u are open already",
-             listener->mqtt ? "mqtt" : "https", front->count);
+    log_limit_write(&front->refused, DSTREAM_LOG_WARNING,
+                    "%s: refused a connection: %u are open already",
+                    listener->mqtt ? "mqtt" : "https", front->count);
     close(fd);
     return;
   }
@@ -346,8 +348,8 @@ static void on_accept(struct loop_watch *watch, unsigned events) {
     }
     if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
         errno == ENOMEM) {
-      loop_log(front->loop, DSTREAM_LOG_ERROR, "can't accept: %s",
-               strerror(errno));
+      log_limit_write(&front->refused, DSTREAM_LOG_ERROR, "can't accept: %s",
+                      strerror(errno));
       loop_watch_want(watch, 0);
       loop_timer_set(front->loop, &listener->pause, ACCEPT_PAUSE_MS,
                      on_accept_again);
@@ -448,6 +450,7 @@ int front_new(struct front **out, dstream_loop *loop,
   if (front == NULL)
     return DSTREAM_ENOMEM;
   front->loop = loop;
+  log_limit_init(&front->refused, loop, "refused connections", NULL);
   front->options = *options;
   front->cert_file = strdup(options->cert_file);
   front->key_file = strdup(options->key_file);
@@ -507,6 +510,7 @@ void front_free(struct front *front) {
   front_stop_listening(front);
   while (front->conns != NULL)
     conn_free(front->conns);
+  log_limit_end(&front->refused);
   tls_config_free(front->tls);
   free(front->cert_file);
   free(front->key_file);

@@ -11,6 +11,7 @@
 #include "core/end.h"
 #include "core/stream_core.h"
 #include "hub/http_reply.h"
+#include "hub/log_limit.h"
 #include "hub/relay.h"
 
 #define DEFAULT_MAX_STREAMS 10000
@@ -45,6 +46,7 @@ struct gateway {
   struct gateway_events events;
   void *user;
   unsigned count;
+  struct log_limit refused;
   struct entry *buckets[BUCKETS];
 };
 
@@ -340,9 +342,9 @@ void gateway_accept(struct gateway *gateway, struct link *link,
   }
   const char *why = refuse(gateway, request, id, device, &entry);
   if (why != NULL) {
-    loop_log(gateway->loop, DSTREAM_LOG_WARNING,
-             "streaming endpoint: refused the %s side from %s: %s",
-             device ? "device" : "service", link_peer(link), why);
+    log_limit_write(&gateway->refused, DSTREAM_LOG_WARNING,
+                    "streaming endpoint: refused the %s side from %s: %s",
+                    device ? "device" : "service", link_peer(link), why);
     http_reply(link, 401, "WWW-Authenticate: Bearer\r\n", why);
     return;
   }
@@ -413,6 +415,7 @@ int gateway_new(struct gateway **out, dstream_loop *loop, const uint8_t *key,
   if (gateway == NULL)
     return DSTREAM_ENOMEM;
   gateway->loop = loop;
+  log_limit_init(&gateway->refused, loop, "refused sides of streams", NULL);
   memcpy(gateway->key, key, sizeof gateway->key);
   gateway->options = *options;
   if (gateway->options.max_streams == 0)
@@ -444,6 +447,7 @@ void gateway_free(struct gateway *gateway) {
   if (gateway == NULL)
     return;
   walk(gateway, drop, NULL);
+  log_limit_end(&gateway->refused);
   crypto_wipe(gateway->key, sizeof gateway->key);
   free(gateway);
 }

@@ -9,6 +9,7 @@
 #include "core/crypto.h"
 #include "core/sas.h"
 #include "hub/hub_error.h"
+#include "hub/log_limit.h"
 #include "hub/rest_path.h"
 
 #define HEADERS_SIZE 8192
@@ -18,6 +19,7 @@ struct rest {
   dstream_loop *loop;
   struct rest_options options;
   struct http_server *server;
+  struct log_limit refused;
 };
 
 /* One request for a stream, until the service is answered or has gone. */
@@ -53,8 +55,8 @@ static void reply_error(struct rest *rest, struct http_exchange *exchange,
   answer.body_len = hub_error_body(body, sizeof body, code, message, id,
                                    timeout_s, (uint64_t)time(NULL));
   if (tracking[0] == '\0')
-    loop_log(rest->loop, DSTREAM_LOG_INFO, "request %.8s: answered %d: %s", id,
-             (int)code, message);
+    log_limit_write(&rest->refused, DSTREAM_LOG_INFO,
+                    "request %.8s: answered %d: %s", id, (int)code, message);
   http_exchange_reply(exchange, &answer);
 }
 
@@ -139,8 +141,9 @@ static bool authorize(struct rest *rest, struct http_exchange *exchange,
   }
   if (status == DSTREAM_OK)
     return true;
-  loop_log(rest->loop, DSTREAM_LOG_INFO, "request from %s refused: %s", peer,
-           why.text[0] != '\0' ? why.text : message);
+  log_limit_write(&rest->refused, DSTREAM_LOG_INFO,
+                  "request from %s refused: %s", peer,
+                  why.text[0] != '\0' ? why.text : message);
   if (status == DSTREAM_EINTERNAL)
     reply_error(rest, exchange, HUB_ERROR_UNAVAILABLE,
                 "The identities can't be read just now.", -1, "",
@@ -251,6 +254,7 @@ int rest_new(struct rest **out, dstream_loop *loop,
     return DSTREAM_ENOMEM;
   rest->loop = loop;
   rest->options = *options;
+  log_limit_init(&rest->refused, loop, "refused requests", NULL);
   int status =
       http_server_new(&rest->server, loop, &options->http, on_request, rest);
   if (status != DSTREAM_OK) {
@@ -269,5 +273,6 @@ void rest_free(struct rest *rest) {
   if (rest == NULL)
     return;
   http_server_free(rest->server);
+  log_limit_end(&rest->refused);
   free(rest);
 }

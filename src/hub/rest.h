@@ -14,7 +14,8 @@
  *     200 "ok", to anybody.
  *
  * Errors have Azure's form (hub/hub_error.h), with the header iothub-errorcode,
- * and x-ms-request-id, which is in the hub's log too.
+ * and x-ms-request-id, which is in the hub's log too, unless there is a flood
+ * of them (hub/log_limit.h).
  */
 #ifndef HUB_REST_H
 #define HUB_REST_H
