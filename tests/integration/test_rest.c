@@ -555,6 +555,47 @@ static void test_hub_stops(void **state) {
   assert_int_equal(ended, 0);
 }
 
+/* Lines about refused requests in the hub's log, and those left out. */
+static void count_refusals(unsigned *written, unsigned *left_out) {
+  static const char report[] = " more lines about refused requests";
+  *written = *left_out = 0;
+  pthread_mutex_lock(&hub.log_lock);
+  for (const char *p = hub.log; p != NULL; p = strchr(p + 1, '\n')) {
+    char line[512];
+    snprintf(line, sizeof line, "%.*s", (int)strcspn(p + 1, "\n"), p + 1);
+    char *end = strstr(line, report);
+    if (end != NULL) {
+      while (end > line && end[-1] >= '0' && end[-1] <= '9')
+        end--;
+      *left_out += (unsigned)strtoul(end, NULL, 10);
+    } else if (strstr(line, " refused: ") != NULL ||
+               strstr(line, ": answered ") != NULL) {
+      *written += 1;
+    }
+  }
+  pthread_mutex_unlock(&hub.log_lock);
+}
+
+/* Strangers can't fill the log; the operator learns that there was more. */
+static void test_flood_of_refusals(void **state) {
+  (void)state;
+  hub_fixture_stop(&hub);
+  assert_int_equal(hub_fixture_start(&hub, NULL), 0);
+  time_t start = time(NULL);
+  open_client();
+  for (int i = 0; i < 400; i++) {
+    ask_with("POST", "/twins/dev/streams/echo", NULL, "");
+    assert_int_equal(raw_answer(&client), 401);
+  }
+  assert_int_equal(hub_fixture_end(&hub), 0);
+  unsigned more = 2 * (unsigned)(time(NULL) - start + 1);
+  unsigned written = 0;
+  unsigned left_out = 0;
+  count_refusals(&written, &left_out);
+  assert_in_range(written, 50, 50 + more); /* 50 at once and 2 a second */
+  assert_int_equal(written + left_out, 2 * 400);
+}
+
 #define WITH_DEVICE(name)                                                      \
   cmocka_unit_test_setup_teardown(name, with_device, without_device)
 
@@ -579,6 +620,7 @@ int main(void) {
       cmocka_unit_test(test_broker_dies),
       cmocka_unit_test(test_limits),
       cmocka_unit_test(test_hub_stops),
+      cmocka_unit_test(test_flood_of_refusals),
   };
   return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }
