@@ -35,6 +35,7 @@
 #define ROUNDS      15
 #define ECHOES      600
 #define MESSAGE     64
+#define FIRSTS      61
 #define BULK        (96u << 20)
 #define MEMORY_KB   (32 * 1024)
 #define DEADLINE_MS 60000
@@ -634,6 +635,99 @@ static void test_round_trip(void **state) {
   assert_true(ratio <= 1.5);
 }
 
+/* ---- from asking for a stream to its first byte ---- */
+
+static double two_handshakes(SSL_CTX *ctx) {
+  double start = now_us();
+  for (int i = 0; i < 2; i++) {
+    SSL *ssl = tls_dial(ctx, hub.https_port);
+    assert_non_null(ssl);
+    assert_int_equal(SSL_version(ssl), TLS1_3_VERSION);
+    assert_false(SSL_session_reused(ssl));
+    close(SSL_get_fd(ssl));
+    SSL_free(ssl);
+  }
+  return now_us() - start;
+}
+
+struct first {
+  bool got;
+  bool over;
+};
+
+static void first_open(dstream_stream *stream, void *user) {
+  (void)user;
+  assert_int_equal(dstream_stream_write(stream, "x", 1), 1);
+}
+
+static void first_data(dstream_stream *stream, void *user, const void *data,
+                       size_t len) {
+  (void)data;
+  struct first *first = user;
+  first->got = true;
+  dstream_stream_consume(stream, len);
+}
+
+static void first_close(dstream_stream *stream, void *user,
+                        const struct dstream_end *end) {
+  (void)stream;
+  struct first *first = user;
+  first->over = true;
+  if (end->status != DSTREAM_OK)
+    print_error("%s\n", end->text);
+}
+
+static double first_byte(dstream_loop *loop, dstream_service *service) {
+  static const struct dstream_stream_callbacks callbacks = {
+      .on_open = first_open, .on_data = first_data, .on_close = first_close};
+  struct first first = {false, false};
+  dstream_stream *stream = NULL;
+  double start = now_us();
+  double until = start + DEADLINE_MS * 1e3;
+  assert_int_equal(dstream_service_open_stream(service, "bench", "echo", NULL,
+                                               &callbacks, &first, &stream),
+                   0);
+  while (!first.got && !first.over && now_us() < until)
+    dstream_loop_step(loop, 100);
+  assert_true(first.got);
+  double took = now_us() - start;
+  dstream_stream_close(stream);
+  while (!first.over && now_us() < until)
+    dstream_loop_step(loop, 100);
+  return took;
+}
+
+static void test_first_byte(void **state) {
+  (void)state;
+  double plain[FIRSTS];
+  double ours[FIRSTS];
+  struct dstream_service_options options = {.size = sizeof options};
+  dstream_loop *loop = NULL;
+  dstream_service *service = NULL;
+  SSL_CTX *ctx = client_ctx();
+  assert_int_equal(SSL_CTX_load_verify_file(ctx, hub.ca_file), 1);
+  SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+  assert_int_equal(dstream_loop_new(&loop, NULL), 0);
+  options.loop = loop;
+  options.connection_string = hub.service_string;
+  options.tls.size = sizeof options.tls;
+  options.tls.ca_file = hub.ca_file;
+  assert_int_equal(dstream_service_new(&service, &options, NULL), 0);
+  first_byte(loop, service);
+  for (int i = 0; i < FIRSTS; i++) {
+    plain[i] = two_handshakes(ctx);
+    ours[i] = first_byte(loop, service);
+  }
+  double ratio = median(ours, FIRSTS) / median(plain, FIRSTS);
+  print_message("a new stream's first byte: %.0f us, two full TLS 1.3 "
+                "handshakes: %.0f us, ratio %.2f\n",
+                median(ours, FIRSTS), median(plain, FIRSTS), ratio);
+  dstream_service_free(service);
+  dstream_loop_free(loop);
+  SSL_CTX_free(ctx);
+  assert_true(ratio <= 2.0);
+}
+
 static void test_throughput(void **state) {
   (void)state;
   struct ssh ssh;
@@ -719,8 +813,12 @@ int main(int argc, char **argv) {
                   (uint16_t)strtol(argv[4], NULL, 10));
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_round_trip),
+      cmocka_unit_test(test_first_byte),
       cmocka_unit_test(test_throughput),
       cmocka_unit_test(test_memory),
   };
+  const char *choice = getenv("DSTREAM_TEST");
+  if (choice != NULL)
+    cmocka_set_test_filter(choice);
   return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }
