@@ -119,10 +119,11 @@ dstream_bridge_connect(dstream_bridge **out, dstream_loop *loop,
  * DSTREAM_ESTATE (not connected, or it has a stream), DSTREAM_EINVAL,
  * DSTREAM_ELIMIT, DSTREAM_ENOMEM.  Not in a library without the service side.
  */
-DSTREAM_API int
-dstream_bridge_open(dstream_bridge *bridge, dstream_service *service,
-                    const char *device_id, const char *stream_name,
-                    const struct dstream_open_options *options);
+DSTREAM_API int dstream_bridge_open(dstream_bridge *bridge,
+                                    dstream_service *service,
+                                    const char *device_id,
+                                    const char *stream_name,
+                                    const struct dstream_open_options *options);
 
 /* Accepts a request for it, in the same way; the request is gone, whatever the
  * result.  Statuses as dstream_request_accept. */
