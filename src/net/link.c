@@ -695,6 +695,7 @@ void link_begin(struct link *link) {
   }
   link_set_state(link, LINK_TLS);
   link_arm_connect_timer(link);
+  tls_resume(link->tls, link->port);
   link_handshake(link);
 }
 
