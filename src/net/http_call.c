@@ -8,9 +8,19 @@
 #include "core/end.h"
 #include "core/http_body.h"
 
+#define LINGER_MS 1000
+
 struct http_call {
   dstream_loop *loop;
   struct link *link;
+  struct http_pool *pool;
+  const struct tls_config *tls;
+  const struct link_proxy *proxy;
+  uint16_t port;
+  bool reused;   /* the link comes from the pool */
+  bool heard;    /* a byte of the answer came */
+  bool peer_end; /* the server ended its direction */
+  bool overrun;  /* more than the answer came */
   http_call_fn *done;
   void *user;
   struct loop_timer timer;
@@ -30,11 +40,13 @@ struct http_call {
 static void call_free(struct http_call *call) {
   loop_timer_cancel(&call->timer);
   loop_task_cancel(&call->task);
-  link_close(call->link, 1000);
+  link_close(call->link, LINGER_MS);
   if (call->request != NULL)
     crypto_wipe(call->request, strlen(call->request));
   free(call->request);
-  crypto_wipe(call->buffer, sizeof call->buffer); /* it held a token */
+  size_t used = call->have_head ? call->head.length + call->body_len : 0;
+  /* It held a token. */
+  crypto_wipe(call->buffer, used > call->len ? used : call->len);
   free(call);
 }
 
@@ -43,9 +55,21 @@ void http_call_cancel(struct http_call *call) {
     call_free(call);
 }
 
+/* The connection is good for another call (RFC 9112 9.3). */
+static bool may_stay(const struct http_call *call) {
+  return call->pool != NULL && call->error.status == DSTREAM_OK &&
+         !call->peer_end && !call->overrun && call->head.minor > 0 &&
+         call->body.kind != HTTP_BODY_TO_END &&
+         !http_head_has_token(&call->head, "Connection", "close");
+}
+
 static void on_finished(struct loop_task *task) {
   struct http_call *call = CONTAINER_OF(task, struct http_call, task);
   bool failed = call->error.status != DSTREAM_OK;
+  if (may_stay(call)) {
+    http_pool_put(call->pool, call->loop, call->link);
+    call->link = NULL;
+  }
   call->done(call->user, failed ? NULL : &call->head,
              call->buffer + call->head.length, call->body_len,
              failed ? &call->error : NULL);
@@ -102,8 +126,10 @@ static void take_body(struct http_call *call, const char *data, size_t len) {
     return;
   }
   call->body_len += (size_t)n;
-  if (call->body.done)
+  if (call->body.done) {
+    call->overrun = used < len;
     finish(call);
+  }
 }
 
 static void take_head(struct http_call *call, const char *data, size_t len) {
@@ -132,9 +158,10 @@ static void take_head(struct http_call *call, const char *data, size_t len) {
   call->have_head = true;
   /* What came behind the head moves through the body reader in place. */
   size_t behind = call->len - call->head.length;
-  if (call->body.done)
+  if (call->body.done) {
+    call->overrun = behind > 0 || len > n;
     finish(call);
-  else if (behind > 0)
+  } else if (behind > 0)
     take_body(call, call->buffer + call->head.length, behind);
   if (!call->finished && len > n)
     take_body(call, data + n, len - n);
@@ -142,8 +169,11 @@ static void take_head(struct http_call *call, const char *data, size_t len) {
 
 static size_t on_data(void *user, uint8_t *data, size_t len) {
   struct http_call *call = user;
-  if (call->finished)
+  call->heard = true;
+  if (call->finished) {
+    call->overrun = true;
     return len;
+  }
   if (call->have_head)
     take_body(call, (const char *)data, len);
   else
@@ -151,11 +181,32 @@ static size_t on_data(void *user, uint8_t *data, size_t len) {
   return len;
 }
 
+static const struct link_callbacks callbacks;
+
+static int dial(struct http_call *call) {
+  struct link_options options = {.tls = call->tls};
+  return link_connect(&call->link, call->loop, call->host, call->port,
+                      call->proxy, &options, &callbacks, call);
+}
+
+/* The server had closed the connection already. */
+static bool begin_anew(struct http_call *call) {
+  if (!call->reused || call->heard)
+    return false;
+  call->reused = false;
+  link_close(call->link, LINGER_MS);
+  call->link = NULL;
+  return dial(call) == DSTREAM_OK;
+}
+
 static void on_end(void *user, const struct dstream_end *why) {
   struct http_call *call = user;
+  call->peer_end = true;
   if (call->finished)
     return;
-  if (why != NULL) {
+  if (begin_anew(call)) {
+    call->peer_end = false;
+  } else if (why != NULL) {
     fail(call, why);
   } else if (call->have_head && http_body_end(&call->body)) {
     finish(call);
@@ -189,13 +240,26 @@ int http_call_start(struct http_call **out, dstream_loop *loop,
   call->loop = loop;
   call->done = done;
   call->user = user;
+  call->pool = options->pool;
+  call->tls = options->tls;
+  call->proxy = options->proxy;
+  call->port = options->port;
   memcpy(call->host, options->host, host_len);
   call->request = strdup(options->request);
-  struct link_options link_options = {.tls = options->tls};
-  int status = DSTREAM_ENOMEM;
-  if (call->request != NULL)
-    status = link_connect(&call->link, loop, options->host, options->port,
-                          options->proxy, &link_options, &callbacks, call);
+  if (call->request == NULL) {
+    call_free(call);
+    return DSTREAM_ENOMEM;
+  }
+  if (call->pool != NULL)
+    call->link = http_pool_get(call->pool);
+  call->reused = call->link != NULL;
+  int status = DSTREAM_OK;
+  if (call->reused) {
+    link_set_owner(call->link, &callbacks, call);
+    on_up(call);
+  } else {
+    status = dial(call);
+  }
   if (status != DSTREAM_OK) {
     call_free(call);
     return status;

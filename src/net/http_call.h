@@ -2,8 +2,13 @@
  *
  * Own code on the same links as the streams, so that trust, names of addresses,
  * proxy and limits are the same everywhere, and so that no redirect is followed
- * with credentials.  Connection: close; one call is one connection.  Loop's
- * thread.
+ * with credentials.  Loop's thread.
+ *
+ * With a pool, a connection that both sides keep open (RFC 9112 9.3) serves a
+ * later call.  One that turns out to be over before any byte of the answer came
+ * is followed by a fresh one, once: servers close idle connections at any time.
+ * RFC 9110 9.2.2 asks not to repeat a request that may have been carried out,
+ * unless that does no harm; whoever gives a pool says that it does none.
  */
 #ifndef NET_HTTP_CALL_H
 #define NET_HTTP_CALL_H
@@ -14,6 +19,7 @@
 #include <dstream/status.h>
 
 #include "core/http_head.h"
+#include "net/http_pool.h"
 #include "net/link.h"
 #include "net/loop.h"
 #include "net/tls.h"
@@ -27,9 +33,12 @@ struct http_call_options {
   const char *host;
   uint16_t port;
   const struct tls_config *tls;
-  const struct link_proxy *proxy; /* NULL or empty: none */
-  const char *request;            /* the whole request, copied */
-  uint64_t timeout_ms;            /* for all of it */
+  const struct link_proxy *proxy; /* NULL or empty: none; lives as long as the
+                                     call */
+  struct http_pool *pool; /* NULL: none; this server's, lives longer than
+                             the call */
+  const char *request;    /* the whole request, copied */
+  uint64_t timeout_ms;    /* for all of it */
 };
 
 /* Exactly one of head and error is not NULL; all borrowed for the call. */

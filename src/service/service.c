@@ -41,6 +41,7 @@ struct dstream_service {
   struct conn_string hub;
   struct tls_config *tls;
   struct link_proxy proxy;
+  struct http_pool pool; /* connections to the hub between two calls */
   char *api_version;
   char *user_agent;
   int sas_lifetime_s;
@@ -96,8 +97,7 @@ static int make_request(const dstream_service *service, const char *path,
                    "iothub-streaming-connect-timeout-in-seconds: %d\r\n"
                    "iothub-streaming-response-timeout-in-seconds: %d\r\n"
                    "dstream-capabilities: " CAPS_EOF "\r\n"
-                   "Content-Length: 0\r\n"
-                   "Connection: close\r\n\r\n",
+                   "Content-Length: 0\r\n\r\n",
                    path, service->api_version, service->hub.host, port,
                    authorization, service->user_agent, connect_s, response_s);
   crypto_wipe(authorization, sizeof authorization);
@@ -221,6 +221,9 @@ static struct opening *opening_new(dstream_service *service) {
   return opening;
 }
 
+/* Asked twice after an idle connection broke, a device would see a second
+ * request; the tokens of the first then expire unused.  So a pool does no harm.
+ */
 static int start_call(struct opening *opening, const char *path, int connect_s,
                       int response_s) {
   dstream_service *service = opening->service;
@@ -235,6 +238,7 @@ static int start_call(struct opening *opening, const char *path, int connect_s,
       .port = service->hub.https_port,
       .tls = service->tls,
       .proxy = &service->proxy,
+      .pool = &service->pool,
       .request = request,
       .timeout_ms = (uint64_t)(connect_s + response_s) * 1000 + CALL_EXTRA_MS,
   };
@@ -379,6 +383,7 @@ void dstream_service_free(dstream_service *service) {
     return;
   while (service->openings != NULL)
     stream_destroy(service->openings->stream);
+  http_pool_clear(&service->pool);
   conn_string_clear(&service->hub);
   crypto_wipe(&service->proxy, sizeof service->proxy);
   tls_config_free(service->tls);
