@@ -106,7 +106,8 @@ void agent_log_event(struct agent_log *log,
   char what[512];
   char text[1024];
   struct printable name = printable(event->name);
-  bool has_address = event->address != NULL && event->address[0] != '\0';
+  bool has_address = event->address != NULL && event->address[0] != '\0' &&
+                     strcmp(event->address, event->name) != 0;
   snprintf(what, sizeof what, "%s%s%.300s%s", name.text,
            has_address ? " (" : "", has_address ? event->address : "",
            has_address ? ")" : "");
@@ -117,7 +118,7 @@ void agent_log_event(struct agent_log *log,
     limited(log, &log->refused, DSTREAM_LOG_WARNING, text);
     break;
   case DSTREAM_PROXY_FAILED:
-    snprintf(text, sizeof text, "failed %s: %s", what, why(event->result));
+    snprintf(text, sizeof text, "failed %s: %s", name.text, why(event->result));
     limited(log, &log->refused, DSTREAM_LOG_WARNING, text);
     break;
   case DSTREAM_PROXY_OPENED:

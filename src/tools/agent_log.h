@@ -39,8 +39,9 @@ void agent_log_line(const struct agent_log *log, enum dstream_log_level level,
                     const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* "refused NAME: WHY", "failed NAME (ADDRESS): WHY", "opened NAME (ADDRESS), N
- * open", "closed NAME (ADDRESS) after S s, N bytes in, N bytes out: WHY". */
+/* "refused NAME: WHY", "failed NAME: WHY", "opened NAME (ADDRESS), N open",
+ * "closed NAME (ADDRESS) after S s, N bytes in, N bytes out: WHY".  ADDRESS is
+ * not repeated where it is the name. */
 void agent_log_event(struct agent_log *log,
                      const struct dstream_proxy_event *event);
 
