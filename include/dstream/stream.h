@@ -69,7 +69,12 @@ struct dstream_stream_options {
   int keepalive_ms;     /* a ping after this long without a byte from the peer,
                            and the end after a second interval; default 30000,
                            -1: never */
-  int close_timeout_ms; /* how long a close waits for the peer; default 5000 */
+  int close_timeout_ms; /* a close gives the peer up when it has shown no sign
+                           of life for so long; default 5000.  One that is slow
+                           to take what was written shows some every 2 s, or
+                           every keepalive_ms of its own if that is less */
+  int drain_timeout_ms; /* how long a close waits in all for a peer that lives;
+                           default 3600000 */
 };
 
 /* Sends up to len bytes.  They are copied (and on their way through TLS) when
@@ -91,9 +96,10 @@ DSTREAM_API int dstream_stream_shutdown_write(dstream_stream *stream);
 /* True when both ends and the hub know half-close.  Fixed from on_open on. */
 DSTREAM_API bool dstream_stream_has_eof(const dstream_stream *stream);
 
-/* Ends the stream after all bytes written so far were delivered.  Bytes that
- * still arrive are dropped.  on_close follows, not inside this call.  A second
- * call does nothing. */
+/* Ends the stream after all bytes written so far were delivered, however slow
+ * the peer is to take them, within drain_timeout_ms.  Bytes that still arrive
+ * are dropped.  on_close follows, not inside this call; DSTREAM_ETIMEDOUT: the
+ * peer was given up.  A second call does nothing. */
 DSTREAM_API void dstream_stream_close(dstream_stream *stream);
 
 /* Ends the stream at once: bytes under way may be lost.  on_close follows, not

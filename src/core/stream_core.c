@@ -297,7 +297,10 @@ void stream_core_clear(struct stream_core *core) {
 static void begin_closing(struct stream_core *core, int code,
                           const char *reason, uint64_t now_ms) {
   set_state(core, STREAM_CLOSING);
-  core->deadline_ms = later(now_ms, core->options.close_timeout_ms);
+  core->drain_ms = core->options.drain_timeout_ms == 0
+                       ? STREAM_NEVER
+                       : later(now_ms, core->options.drain_timeout_ms);
+  stream_core_progress(core, now_ms);
   end_set(&core->end, DSTREAM_OK, "the stream was closed as asked");
   core->end.ws_code = WS_CLOSE_ABNORMAL;
   queue_close(core, code, reason);
@@ -324,18 +327,24 @@ static void fail_upgrade(struct stream_core *core, const char *text) {
   set_state(core, STREAM_CLOSED);
 }
 
-/* The reason is the peer's: only plain ASCII of it is shown. */
-static void set_closed_by_peer(struct stream_core *core, int code,
-                               struct slice reason) {
-  char text[WS_REASON_MAX + 1];
+void stream_core_peer_reason(const struct stream_core *core, char *out) {
+  int code;
+  struct slice reason = {"", 0};
+  if (core->closed_by_peer)
+    (void)ws_close_parse(core->control, core->control_len, &code, &reason);
   for (size_t i = 0; i < reason.len; i++) {
     char c = reason.p[i];
-    text[i] = c >= ' ' && c < 0x7f ? c : '?';
+    out[i] = c >= ' ' && c < 0x7f ? c : '?';
   }
-  text[reason.len] = '\0';
+  out[reason.len] = '\0';
+}
+
+static void set_closed_by_peer(struct stream_core *core, int code) {
+  char text[WS_REASON_MAX + 1];
+  stream_core_peer_reason(core, text);
   if (code == WS_CLOSE_NO_CODE)
     end_set(&core->end, DSTREAM_ECLOSED, "the peer closed the stream");
-  else if (reason.len == 0)
+  else if (text[0] == '\0')
     end_set(&core->end, DSTREAM_ECLOSED,
             "the peer closed the stream (WebSocket code %d)", code);
   else
@@ -351,11 +360,12 @@ static void peer_closed(struct stream_core *core, uint64_t now_ms) {
     fail_frame(core, "a Close frame with an invalid code", now_ms);
     return;
   }
+  core->closed_by_peer = true;
   if (core->state == STREAM_OPEN) {
     queue_close(core, code, NULL);
     if (core->state == STREAM_CLOSED)
       return;
-    set_closed_by_peer(core, code, reason);
+    set_closed_by_peer(core, code);
   }
   core->end.ws_code = code;
   set_state(core, STREAM_CLOSED);
@@ -487,6 +497,7 @@ static void finish_control(struct stream_core *core, uint8_t opcode,
     core->pong_seen |= core->pinged;
   else if (core->state == STREAM_OPEN)
     queue_pong(core, core->control, core->control_len);
+  stream_core_progress(core, now_ms);
 }
 
 static enum stream_event finish_frame(struct stream_core *core,
@@ -605,6 +616,15 @@ void stream_core_set_paused(struct stream_core *core, bool paused,
 void stream_core_progress(struct stream_core *core, uint64_t now_ms) {
   if (core->state == STREAM_CLOSING)
     core->deadline_ms = later(now_ms, core->options.close_timeout_ms);
+  if (core->state == STREAM_CLOSING && core->deadline_ms > core->drain_ms)
+    core->deadline_ms = core->drain_ms;
+}
+
+/* Between two pings. */
+static uint64_t ping_interval(const struct stream_core *core) {
+  uint64_t ms = core->options.keepalive_ms;
+  return core->paused && ms > STREAM_PAUSED_PING_MS ? STREAM_PAUSED_PING_MS
+                                                    : ms;
 }
 
 uint64_t stream_core_deadline(const struct stream_core *core) {
@@ -615,7 +635,7 @@ uint64_t stream_core_deadline(const struct stream_core *core) {
   if (core->options.keepalive_ms == 0)
     return STREAM_NEVER;
   return later(core->ping_sent ? core->ping_ms : core->heard_ms,
-               core->options.keepalive_ms);
+               ping_interval(core));
 }
 
 static void tick_open(struct stream_core *core, uint64_t now_ms) {
@@ -625,7 +645,9 @@ static void tick_open(struct stream_core *core, uint64_t now_ms) {
             "network is down",
             (unsigned long long)(now_ms - core->heard_ms));
     core->end.ws_code = WS_CLOSE_ABNORMAL;
-    set_state(core, STREAM_CLOSED);
+    queue_close(core, WS_CLOSE_INTERNAL, "no answer to pings");
+    if (core->state != STREAM_CLOSED) /* or there were no random numbers */
+      set_state(core, STREAM_CLOSED);
     return;
   }
   queue_ping(core);

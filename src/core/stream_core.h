@@ -25,6 +25,8 @@
 #define STREAM_PAYLOAD_MAX 65536
 /* "No deadline" of stream_core_deadline. */
 #define STREAM_NEVER UINT64_MAX
+/* The most between two pings of an end that is paused. */
+#define STREAM_PAUSED_PING_MS 2000
 
 enum stream_state {
   STREAM_UPGRADING, /* client: the request is queued or sent, awaits the 101.
@@ -63,15 +65,17 @@ struct stream_core_options {
   const char *token; /* sent as "Authorization: Bearer ..." */
 
   uint64_t handshake_timeout_ms; /* client: from init to the 101; 0: none */
-  uint64_t
-      keepalive_ms;          /* a ping after this long without a byte from the
+  uint64_t keepalive_ms;     /* a ping after this long without a byte from the
                                 peer; silence for two intervals closes, once the
                                 peer has ever answered a ping (an endpoint that
-                                never does is left alone); 0: no pings.  While paused it
-                                pings on and judges nothing: the pings tell a peer
-                                whose own pings wait unread that this end lives */
-  uint64_t close_timeout_ms; /* from the last sign of progress in CLOSING; 0:
-                                the next tick ends it */
+                                never does is left alone); 0: no pings.  While
+                                paused it judges nothing and pings more often,
+                                every STREAM_PAUSED_PING_MS: that tells a peer
+                                whose bytes wait unread that this end lives */
+  uint64_t close_timeout_ms; /* from the last sign of life in CLOSING: a control
+                                frame, or stream_core_progress; 0: the next tick
+                                ends it */
+  uint64_t drain_timeout_ms; /* CLOSING in all, however lively; 0: no limit */
   bool eof; /* the eof capability was agreed: an empty text message ends one
                direction, and what follows it there breaks the protocol.  Other
                text is data like binary; an empty binary message is nothing.
@@ -96,6 +100,7 @@ struct stream_core {
 
   /* private to stream_core.c from here on */
   uint64_t deadline_ms; /* UPGRADING, CLOSING */
+  uint64_t drain_ms;    /* CLOSING: when it is over in any case */
   uint64_t heard_ms;    /* when bytes came last */
   uint64_t ping_ms;     /* when the last ping was queued */
   bool paused;
@@ -105,6 +110,7 @@ struct stream_core {
   bool message_filled; /* the message coming in is not empty */
   bool broken;         /* the peer's frames can't be followed any more */
   bool told_closed;
+  bool closed_by_peer;         /* `control` holds its Close */
   bool answered;               /* client: the response began */
   bool early;                  /* ... before the request had left */
   char accept[WS_ACCEPT_SIZE]; /* Sec-WebSocket-Accept of this connection */
@@ -137,6 +143,10 @@ int stream_core_accept(struct stream_core *core,
                        const struct stream_core_options *options,
                        const struct http_head *request, const char *subprotocol,
                        int *http_status, uint64_t now_ms);
+
+/* The reason in the Close that the peer sent, printable ASCII; "" when there
+ * was none.  out: WS_REASON_MAX + 1 bytes. */
+void stream_core_peer_reason(const struct stream_core *core, char *out);
 
 /* Releases what the core holds; it may be zeroed memory, or what a failed
  * connect or accept left.  Nothing but this, or a new beginning, may follow. */
@@ -194,7 +204,8 @@ void stream_core_close(struct stream_core *core, int code, const char *reason,
 void stream_core_set_paused(struct stream_core *core, bool paused,
                             uint64_t now_ms);
 
-/* Output reached the system: CLOSING waits anew. */
+/* Output reached the system, or the peer's system shows that it lives: CLOSING
+ * waits anew. */
 void stream_core_progress(struct stream_core *core, uint64_t now_ms);
 
 /* When stream_core_tick is due next, or STREAM_NEVER. */

@@ -85,6 +85,8 @@ static const struct option options[] = {
           "a stream without a byte this long is ended; 0: never"),
     LIMIT(lifetime_seconds, 0, 31536000, 0,
           "a stream this old is ended; 0: never"),
+    LIMIT(drain_seconds, 1, 86400, 3600,
+          "for a side to take the last bytes of a stream that was closed"),
 };
 #define OPTION_COUNT (sizeof options / sizeof options[0])
 

@@ -34,6 +34,7 @@ struct config_limits {
   unsigned keepalive_seconds;
   unsigned idle_seconds;
   unsigned lifetime_seconds;
+  unsigned drain_seconds;
 };
 
 struct config {

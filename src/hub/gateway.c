@@ -16,7 +16,8 @@
 
 #define DEFAULT_MAX_STREAMS 10000
 #define DEFAULT_KEEPALIVE   30000
-#define CLOSE_TIMEOUT_MS    5000
+#define DEFAULT_CLOSE_WAIT  5000
+#define DEFAULT_DRAIN_WAIT  3600000
 #define BUCKETS             4096 /* a power of two */
 
 /* The two sides of a relay. */
@@ -176,8 +177,8 @@ static int entry_new(struct entry **out, struct gateway *gateway,
   entry->device_id = strdup(stream->device_id);
   entry->name = strdup(stream->stream_name);
   if (entry->device_id == NULL || entry->name == NULL ||
-      relay_new(&entry->relay, gateway->loop, CLOSE_TIMEOUT_MS, &events,
-                entry) != DSTREAM_OK) {
+      relay_new(&entry->relay, gateway->loop, gateway->options.close_timeout_ms,
+                &events, entry) != DSTREAM_OK) {
     entry_free(entry);
     return DSTREAM_ENOMEM;
   }
@@ -352,7 +353,8 @@ void gateway_accept(struct gateway *gateway, struct link *link,
       .keepalive_ms = gateway->options.keepalive_ms < 0
                           ? 0
                           : (uint64_t)gateway->options.keepalive_ms,
-      .close_timeout_ms = CLOSE_TIMEOUT_MS,
+      .close_timeout_ms = gateway->options.close_timeout_ms,
+      .drain_timeout_ms = gateway->options.drain_timeout_ms,
       .eof = entry->eof,
   };
   struct stream_core core;
@@ -422,6 +424,10 @@ int gateway_new(struct gateway **out, dstream_loop *loop, const uint8_t *key,
     gateway->options.max_streams = DEFAULT_MAX_STREAMS;
   if (gateway->options.keepalive_ms == 0)
     gateway->options.keepalive_ms = DEFAULT_KEEPALIVE;
+  if (gateway->options.close_timeout_ms == 0)
+    gateway->options.close_timeout_ms = DEFAULT_CLOSE_WAIT;
+  if (gateway->options.drain_timeout_ms == 0)
+    gateway->options.drain_timeout_ms = DEFAULT_DRAIN_WAIT;
   gateway->events = *events;
   gateway->user = user;
   *out = gateway;

@@ -27,11 +27,16 @@ struct gateway;
 
 /* Zero is the default of each member. */
 struct gateway_options {
-  unsigned max_streams; /* announced or running, in all; default 10000 */
-  int keepalive_ms;     /* pings to both sides; default 30000; -1: none */
-  uint64_t idle_ms;     /* a stream without a byte this long is ended;
-                           default 0: never */
-  uint64_t lifetime_ms; /* default 0: no limit */
+  unsigned max_streams;      /* announced or running, in all; default 10000 */
+  int keepalive_ms;          /* pings to both sides; default 30000; -1: none */
+  uint64_t idle_ms;          /* a stream without a byte this long is ended;
+                                default 0: never */
+  uint64_t lifetime_ms;      /* default 0: no limit */
+  uint64_t close_timeout_ms; /* a side that was told to close and shows no sign
+                                of life this long is dropped; default 5000 */
+  uint64_t drain_timeout_ms; /* a side that lives, but does not take what came
+                                for it before the close, gets this long in all;
+                                default 3600000 */
 };
 
 /* How a stream ended, for the log. */

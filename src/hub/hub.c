@@ -388,7 +388,8 @@ static int make_gateway(struct hub *hub) {
                           ? -1
                           : (int)limits->keepalive_seconds * 1000,
       .idle_ms = (uint64_t)limits->idle_seconds * 1000,
-      .lifetime_ms = (uint64_t)limits->lifetime_seconds * 1000};
+      .lifetime_ms = (uint64_t)limits->lifetime_seconds * 1000,
+      .drain_timeout_ms = (uint64_t)limits->drain_seconds * 1000};
   static const struct gateway_events events = {.on_side = on_side,
                                                .on_end = on_end};
   return gateway_new(&hub->gateway, hub->loop, hub->token_key, &options,

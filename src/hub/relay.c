@@ -133,8 +133,29 @@ static void side_close(struct side *side, int code, const char *reason) {
   }
 }
 
-static bool orderly_end(const struct dstream_end *cause) {
-  return cause->status == DSTREAM_ECLOSED || cause->status == DSTREAM_OK;
+/* Why the other side is told to close; NULL: because this one did. */
+static const char *failure_of(const struct side *side,
+                              const struct dstream_end *cause, char *reason) {
+  if (cause->status == DSTREAM_EKEEPALIVE)
+    return "WS disconnected: no answer to pings";
+  if (cause->status != DSTREAM_OK && cause->status != DSTREAM_ECLOSED)
+    return "WS disconnected";
+  if (!side->ws || cause->status == DSTREAM_OK)
+    return NULL;
+  if (cause->ws_code == WS_CLOSE_NORMAL || cause->ws_code == WS_CLOSE_NO_CODE ||
+      cause->ws_code == WS_CLOSE_ABNORMAL)
+    return NULL;
+  stream_core_peer_reason(&side->core, reason);
+  return reason[0] != '\0' ? reason : "the other side gave no reason";
+}
+
+static void pass_on_end(struct side *side, const struct dstream_end *cause) {
+  char reason[WS_REASON_MAX + 1] = "";
+  const char *failure = failure_of(side, cause, reason);
+  int code = failure == NULL                         ? WS_CLOSE_NORMAL
+             : cause->ws_code == WS_CLOSE_GOING_AWAY ? WS_CLOSE_GOING_AWAY
+                                                     : WS_CLOSE_INTERNAL;
+  side_close(other(side), code, failure);
 }
 
 static void side_over(struct side *side, const struct dstream_end *cause) {
@@ -147,12 +168,8 @@ static void side_over(struct side *side, const struct dstream_end *cause) {
     relay->cause = *cause;
   }
   side_pull(side);
-  side_done(side, cause->status != DSTREAM_EKEEPALIVE &&
-                      cause->status != DSTREAM_EIO);
-  if (orderly_end(cause))
-    side_close(other(side), 1000, NULL);
-  else
-    side_close(other(side), 1011, "WS disconnected");
+  pass_on_end(side, cause);
+  side_done(side, cause->status != DSTREAM_EIO);
 }
 
 /* The peer broke the protocol: its Close 1002 is on its way and need not be
@@ -260,8 +277,8 @@ static size_t on_data(void *user, uint8_t *data, size_t len) {
 static size_t on_room(void *user) {
   struct side *side = user;
   struct side *to = other(side);
-  if (side->state == SIDE_CLOSING)
-    return LOOP_CHUNK;
+  if (side->ws && side->core.state == STREAM_CLOSING)
+    return LOOP_CHUNK; /* to be dropped */
   size_t room = side_takes(to) ? link_space_all(to->link) : 0;
   return room > STREAM_FRAME_HEADER_MAX ? room : STREAM_FRAME_HEADER_MAX;
 }
@@ -284,7 +301,8 @@ static void on_drain(void *user) {
 
 static void on_sent(void *user) {
   struct side *side = user;
-  if (side->state != SIDE_CLOSING)
+  side_pull(side);
+  if (!side->ws || side->core.state != STREAM_CLOSING)
     return;
   stream_core_progress(&side->core, loop_now_ms());
   side_arm(side);
@@ -336,6 +354,8 @@ static void on_timer(struct loop_timer *timer) {
   struct side *side = CONTAINER_OF(timer, struct side, timer);
   uint64_t now = loop_now_ms();
   side->timer_due_ms = STREAM_NEVER;
+  if (link_is_slow(side->link))
+    stream_core_progress(&side->core, now);
   if (now >= stream_core_deadline(&side->core) &&
       stream_core_tick(&side->core, now) == STREAM_EV_CLOSED) {
     struct dstream_end end = side->core.end;

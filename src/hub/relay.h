@@ -5,7 +5,12 @@
  * (plain both sides), MQTT over WebSocket (one of each).  It cuts through: what
  * comes from one side is unmasked in place, framed anew into the other side's
  * record and sent; when the other side is full, this side is not read.  A side
- * that comes first waits, unread, for the other.  Loop's thread.
+ * that comes first waits, unread, for the other.
+ *
+ * How a WebSocket side ended is passed on to the other: 1000, no code or just
+ * the end of the connection as 1000, 1001 as 1001, any other code as 1011, each
+ * with the peer's own reason; a connection that broke as 1011 "WS
+ * disconnected". Loop's thread.
  */
 #ifndef HUB_RELAY_H
 #define HUB_RELAY_H

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -27,6 +28,9 @@
 #define PEER_END_MS 5000
 /* How often a reset looks whether the peer's system has everything. */
 #define RESET_LOOK_MS 5
+/* A peer whose system leaves so many retransmissions or probes of TCP without
+ * an answer is not slow, but gone. */
+#define UNANSWERED_MAX 4
 /* What is read at once of a TLS record that is larger than the room. */
 #define TLS_READ_MIN (LOOP_RECORD + 256)
 
@@ -187,23 +191,39 @@ static ssize_t send_ring(struct link *link) {
   return sendmsg(link->watch.fd, &message, MSG_NOSIGNAL);
 }
 
+static void end_broken(struct link *link, int error) {
+  struct dstream_end end;
+  end_set(&end, DSTREAM_EIO, "the connection to %s broke: %s",
+          link->peer[0] != '\0' ? link->peer : link->host, strerror(error));
+  end.sys_errno = error;
+  link_fail(link, &end);
+}
+
+/* The peer takes nothing any more, but what it sent before may still have to be
+ * read: it is told when that has come to its end.  False: it was told now. */
+static bool write_failed(struct link *link, int error) {
+  if (link->pair != NULL || link->state != LINK_UP || link->lingering ||
+      link->peer_done) {
+    end_broken(link, error);
+    return false;
+  }
+  link->write_error = error;
+  ring_drop(&link->out, link->out.len);
+  return true;
+}
+
 /* Sends what is queued.  False: the connection broke and on_end was told. */
 static bool link_flush(struct link *link) {
+  if (link->write_error != 0)
+    ring_drop(&link->out, link->out.len);
   while (link->out.len > 0) {
     ssize_t n = send_ring(link);
     if (n < 0 && errno == EINTR)
       continue;
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
       break;
-    if (n < 0) {
-      struct dstream_end end;
-      int error = errno;
-      end_set(&end, DSTREAM_EIO, "the connection to %s broke: %s",
-              link->peer[0] != '\0' ? link->peer : link->host, strerror(error));
-      end.sys_errno = error;
-      link_fail(link, &end);
-      return false;
-    }
+    if (n < 0)
+      return write_failed(link, errno);
     bool all = (size_t)n == link->out.len;
     ring_drop(&link->out, (size_t)n);
     if (link->callbacks.on_sent != NULL && n > 0)
@@ -250,7 +270,7 @@ static void finish_shutdown(struct link *link) {
 }
 
 static void tell_drain(struct link *link) {
-  if (!link->want_drain || link->state != LINK_UP)
+  if (!link->want_drain || link->state != LINK_UP || link->write_error != 0)
     return;
   if (link->out.len > link->out_size / 2 || link->drains >= DRAINS_MAX)
     return;
@@ -300,7 +320,7 @@ void link_schedule(struct link *link) {
 }
 
 size_t link_space_all(struct link *link) {
-  if (link->state != LINK_UP || link->shut)
+  if (link->state != LINK_UP || link->shut || link->write_error != 0)
     return 0;
   size_t room =
       link->out.buffer == NULL ? link->out_size : ring_free(&link->out);
@@ -321,15 +341,30 @@ size_t link_queued(const struct link *link) {
   return link->out.len;
 }
 
+bool link_is_slow(const struct link *link) {
+  if (link->out.len == 0 || link->state != LINK_UP)
+    return false;
+#ifdef __linux__
+  struct tcp_info info;
+  socklen_t len = sizeof info;
+  if (link->pair == NULL &&
+      getsockopt(link->watch.fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
+    return info.tcpi_probes < UNANSWERED_MAX &&
+           info.tcpi_retransmits < UNANSWERED_MAX;
+#endif
+  return true;
+}
+
 bool link_has_control_space(const struct link *link) {
   size_t room =
       link->out.buffer == NULL ? link->out_size : ring_free(&link->out);
-  return link->state == LINK_UP && !link->shut &&
+  return link->state == LINK_UP && !link->shut && link->write_error == 0 &&
          room >= 1024 + TLS_RECORD_OVERHEAD;
 }
 
 void link_write(struct link *link, const void *data, size_t len) {
-  if (link->state != LINK_UP || link->shut || !link_out_ready(link))
+  if (link->state != LINK_UP || link->shut || link->write_error != 0 ||
+      !link_out_ready(link))
     return;
   assert(len + TLS_RECORD_OVERHEAD <= ring_free(&link->out));
   if (link->tls == NULL)
@@ -343,7 +378,8 @@ void link_shutdown(struct link *link) {
   if (link->shut)
     return;
   link->shut = true;
-  if (link->tls != NULL && link->state >= LINK_UP && link_out_ready(link))
+  if (link->tls != NULL && link->state >= LINK_UP && link->write_error == 0 &&
+      link_out_ready(link))
     tls_shutdown(link->tls);
   link_schedule(link);
 }
@@ -582,7 +618,11 @@ static void end_of_file(struct link *link) {
   struct dstream_end end;
   switch (link->state) {
   case LINK_UP:
-    link_end(link);
+    /* After an orderly end the system says EPIPE. */
+    if (link->write_error != 0 && link->write_error != EPIPE)
+      end_broken(link, link->write_error);
+    else
+      link_end(link);
     return;
   case LINK_PROXYING:
     end_set(&end, DSTREAM_EPROXY, "the proxy %s:%u closed the connection",
@@ -605,14 +645,6 @@ static void link_take(struct link *link, uint8_t *data, size_t len) {
   } else if (link->state == LINK_UP) {
     link_tell(link, data, len);
   }
-}
-
-static void read_error(struct link *link, int error) {
-  struct dstream_end end;
-  end_set(&end, DSTREAM_EIO, "the connection to %s broke: %s",
-          link->peer[0] != '\0' ? link->peer : link->host, strerror(error));
-  end.sys_errno = error;
-  link_fail(link, &end);
 }
 
 /* How much to read: what the owner can use, but of a TLS record all, as it
@@ -647,7 +679,7 @@ static void link_read(struct link *link) {
   else if (n == 0)
     end_of_file(link);
   else if (errno != EAGAIN && errno != EWOULDBLOCK)
-    read_error(link, errno);
+    end_broken(link, errno);
 }
 
 /* After a pause: what is held, then the ciphertext behind it. */

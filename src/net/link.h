@@ -44,8 +44,9 @@ struct link_callbacks {
 
   /* why NULL: the peer ended its direction (FIN or close_notify), told after
    * all its data; writing is still possible.  Otherwise the connection failed,
-   * and nothing follows.  Each at most once.  The owner calls link_close or
-   * link_abort, now or when it has no more to write. */
+   * told after all that had come as well, and nothing follows.  Each at most
+   * once.  The owner calls link_close or link_abort, now or when it has no more
+   * to write. */
   void (*on_end)(void *user, const struct dstream_end *why);
 };
 
@@ -106,6 +107,10 @@ bool link_has_control_space(const struct link *link);
 
 /* How many bytes (of ciphertext, with TLS) wait for the socket. */
 size_t link_queued(const struct link *link);
+
+/* True when bytes wait for the socket and the peer's system (TCP) answers: it
+ * is slow to take them, not gone. */
+bool link_is_slow(const struct link *link);
 
 /* Queues len bytes (0 < len <= link_space) as one TLS record; sent when the
  * callback now running returns.  A failure is told by on_end. */

@@ -65,14 +65,15 @@ struct link {
   uint8_t *stash; /* ciphertext behind them */
   size_t stash_len;
   bool paused;
-  bool resume;    /* link_resume was called, the task is to do it */
-  bool peer_done; /* FIN or close_notify came */
-  bool lingering; /* link_close or link_reset was called */
-  bool reset;     /* ... and it was link_reset */
-  bool broken;    /* TLS could not encrypt: link_work tells */
-  bool dead;      /* free when the callback has returned */
-  unsigned moves; /* since the link was idle */
-  bool busy;      /* bytes moved since idle_timer was set */
+  bool resume;     /* link_resume was called, the task is to do it */
+  bool peer_done;  /* FIN or close_notify came */
+  bool lingering;  /* link_close or link_reset was called */
+  bool reset;      /* ... and it was link_reset */
+  int write_error; /* the errno of a send; it is still read */
+  bool broken;     /* TLS could not encrypt: link_work tells */
+  bool dead;       /* free when the callback has returned */
+  unsigned moves;  /* since the link was idle */
+  bool busy;       /* bytes moved since idle_timer was set */
   bool idle_armed;
   struct loop_timer idle_timer;
 

@@ -16,6 +16,7 @@
 #define MAX_CONNECT_TIMEOUT 60000
 #define DEFAULT_KEEPALIVE   30000
 #define DEFAULT_CLOSE_WAIT  5000
+#define DEFAULT_DRAIN_WAIT  3600000
 
 enum life {
   LIFE_WAITING,  /* exists, not dialled.  DIALLING, ENDING */
@@ -43,6 +44,7 @@ struct dstream_stream {
   int socket_buffer;
   uint64_t keepalive_ms;
   uint64_t close_timeout_ms;
+  uint64_t drain_timeout_ms;
   uint64_t connect_timeout_ms;
   uint64_t connect_deadline_ms; /* once dialled */
 
@@ -110,9 +112,7 @@ static void stream_finish(dstream_stream *s, const struct dstream_end *end,
 
 static void stream_core_ended(dstream_stream *s) {
   stream_pull(s);
-  bool orderly = s->core.end.status != DSTREAM_EKEEPALIVE &&
-                 s->core.end.status != DSTREAM_EIO;
-  stream_finish(s, &s->core.end, orderly);
+  stream_finish(s, &s->core.end, s->core.end.status != DSTREAM_EIO);
 }
 
 /* ---- output ---- */
@@ -257,6 +257,7 @@ static void on_link_up(void *user) {
       .token = s->token,
       .keepalive_ms = s->keepalive_ms,
       .close_timeout_ms = s->close_timeout_ms,
+      .drain_timeout_ms = s->drain_timeout_ms,
       .eof = s->eof,
   };
   int status = stream_core_connect(&s->core, &options, loop_now_ms());
@@ -285,6 +286,7 @@ static void on_link_drain(void *user) {
 
 static void on_link_sent(void *user) {
   dstream_stream *s = user;
+  stream_pull(s);
   if (s->core.state != STREAM_CLOSING)
     return;
   stream_core_progress(&s->core, loop_now_ms());
@@ -350,6 +352,8 @@ static void on_stream_timer(struct loop_timer *timer) {
     stream_finish(s, &end, false);
     return;
   }
+  if (s->link != NULL && link_is_slow(s->link))
+    stream_core_progress(&s->core, now);
   if (s->core_started && now >= stream_core_deadline(&s->core)) {
     enum stream_event event = stream_core_tick(&s->core, now);
     stream_pull(s);
@@ -364,7 +368,7 @@ static int check_options(const struct dstream_stream_options *o) {
   if (o->size != sizeof *o || o->socket_buffer < 0 ||
       o->connect_timeout_ms < 0 ||
       o->connect_timeout_ms > MAX_CONNECT_TIMEOUT || o->keepalive_ms < -1 ||
-      o->close_timeout_ms < 0)
+      o->close_timeout_ms < 0 || o->drain_timeout_ms < 0)
     return DSTREAM_EINVAL;
   if (o->send_buffer != 0 &&
       (o->send_buffer < MIN_SEND_BUFFER || o->send_buffer > MAX_SEND_BUFFER))
@@ -403,6 +407,8 @@ int stream_new(dstream_stream **out, dstream_loop *loop, const char *name,
   s->keepalive_ms = or_default(options->keepalive_ms, DEFAULT_KEEPALIVE);
   s->close_timeout_ms =
       or_default(options->close_timeout_ms, DEFAULT_CLOSE_WAIT);
+  s->drain_timeout_ms =
+      or_default(options->drain_timeout_ms, DEFAULT_DRAIN_WAIT);
   s->connect_timeout_ms =
       or_default(options->connect_timeout_ms, MAX_CONNECT_TIMEOUT);
   s->timer_due_ms = STREAM_NEVER;

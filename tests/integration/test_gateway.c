@@ -614,6 +614,8 @@ enum ending {
   END_RESET,     /* RST */
   END_IN_FRAME,  /* FIN within a frame */
   END_WITH_1011, /* Close 1011 with a reason */
+  END_WITH_1001,
+  END_WITH_4000,
 };
 
 struct ending_script {
@@ -660,6 +662,20 @@ static bool send_and_end(struct raw *raw, void *arg) {
                              "no idea",
                              9));
     NEED(raw, raw_expect_close(raw, 1011, ""));
+    break;
+  case END_WITH_1001:
+    NEED(raw, raw_send_frame(raw, 0x88,
+                             "\x03\xe9"
+                             "back soon",
+                             11));
+    NEED(raw, raw_expect_close(raw, 1001, ""));
+    break;
+  case END_WITH_4000:
+    NEED(raw, raw_send_frame(raw, 0x88,
+                             "\x0f\xa0"
+                             "mine",
+                             6));
+    NEED(raw, raw_expect_close(raw, 4000, ""));
     break;
   case END_IN_FRAME:
     NEED(raw, raw_send(raw, cut, sizeof cut));
@@ -712,7 +728,9 @@ static void test_ends_of_every_kind(void **state) {
     device_ends(END_NOTIFY, 1000, NULL, first);
     device_ends(END_1000, 1000, NULL, first);
     device_ends(END_NO_CODE, 1000, NULL, first);
-    device_ends(END_WITH_1011, 1000, NULL, first);
+    device_ends(END_WITH_1011, 1011, "no idea", first);
+    device_ends(END_WITH_1001, 1001, "back soon", first);
+    device_ends(END_WITH_4000, 1011, "mine", first);
     device_ends(END_RESET, 1011, "WS disconnected", first);
     device_ends(END_IN_FRAME, 1011, "WS disconnected", first);
   }
@@ -1097,6 +1115,194 @@ static void test_close_delivers_what_was_written(void **state) {
   assert_same_bytes(&sender, &reader);
   peer_clear(&sender);
   peer_clear(&reader);
+}
+
+/* ---- ends beside a receiver that stalls for longer than a close waits ---- */
+
+#define PATIENCE_MS 200
+#define STALL_MS    1200
+
+static const struct dstream_stream_options impatient = {
+    .size = sizeof impatient,
+    .keepalive_ms = 50,
+    .close_timeout_ms = PATIENCE_MS};
+
+static int start_impatient(void **state) {
+  (void)state;
+  static const struct gateway_options options = {
+      .keepalive_ms = 50, .close_timeout_ms = PATIENCE_MS};
+  start_with(&options);
+  return 0;
+}
+
+static void dial_impatient(struct peer *peer, const struct ticket *t, int side,
+                           bool eof) {
+  struct dialling how = {.path = t->path[side],
+                         .token = t->token[side],
+                         .eof = eof,
+                         .options = &impatient};
+  dial_with(peer, &how);
+}
+
+static void step_for(uint64_t ms) {
+  uint64_t until_ms = test_now_ms() + ms;
+  while (test_now_ms() < until_ms)
+    assert_int_equal(dstream_loop_step(test_loop, 20), 0);
+}
+
+static void stall_beyond_close(int sender_side, bool eof) {
+  struct ticket t;
+  struct peer sender;
+  struct peer reader;
+  announce_with(&t, eof, 15000);
+  peer_init(&sender, PEER_SENDER, 64u << 20, 0);
+  peer_init(&reader, PEER_SENDER, 0, 0);
+  reader.stalled = true;
+  reader.eof_when_sent = eof;
+  dial_impatient(&reader, &t, !sender_side, eof);
+  dial_impatient(&sender, &t, sender_side, eof);
+  WAIT(sender.sent > PEER_WINDOW);
+  wait_still(&sender.sent, 200);
+  sender.to_send = sender.sent;
+  if (eof)
+    assert_int_equal(dstream_stream_shutdown_write(sender.stream), 0);
+  else
+    dstream_stream_close(sender.stream);
+  step_for(STALL_MS);
+  assert_int_equal(reader.received, PEER_WINDOW);
+  assert_int_equal(reader.closes, 0);
+  peer_unstall(&reader);
+  WAIT(sender.closes == 1 && reader.closes == 1);
+  assert_same_bytes(&sender, &reader);
+  if (!eof)
+    assert_peer_ended(&sender, true, DSTREAM_OK, NULL);
+  assert_peer_over(&sender, true);
+  assert_peer_over(&reader, true);
+  assert_true(reader.end.ws_code == 1000);
+  WAIT(gateway_count(world.gateway) == 0);
+  peer_clear(&sender);
+  peer_clear(&reader);
+}
+
+static void test_stall_beyond_the_close_timeout(void **state) {
+  (void)state;
+  stall_beyond_close(DEVICE, false);
+  stall_beyond_close(SERVICE, false);
+  stall_beyond_close(DEVICE, true);
+  stall_beyond_close(SERVICE, true);
+}
+
+/* The same, with peers that know neither pings nor Close. */
+struct plain_script {
+  const struct ticket *ticket;
+  unsigned port;
+  int side;
+  bool gone; /* closes the socket at once, too */
+  atomic_int sent;
+  atomic_int go_on;
+  uint64_t received;
+};
+
+#define PLAIN_BYTES 400000
+
+static bool plain_join(struct raw *raw, const struct plain_script *s) {
+  NEED(raw, raw_connect(raw, "localhost", (uint16_t)s->port, world.ca));
+  NEED(raw, raw_upgrade(raw, "localhost", s->ticket->path[s->side],
+                        s->ticket->token[s->side], NULL, 0) == 101);
+  return true;
+}
+
+static bool plain_sender(struct raw *raw, void *arg) {
+  static const uint8_t bytes[PLAIN_BYTES];
+  struct plain_script *s = arg;
+  if (!plain_join(raw, s))
+    return false;
+  NEED(raw, raw_send_frame(raw, 0x82, bytes, sizeof bytes));
+  raw_fin(raw);
+  if (s->gone)
+    raw_close(raw);
+  atomic_store(&s->sent, 1);
+  NEED(raw, s->gone || raw_wait_end(raw));
+  return true;
+}
+
+static void plain_end_beside_stalled_reader(int side, bool gone) {
+  struct ticket t;
+  struct peer reader;
+  announce(&t);
+  peer_init(&reader, PEER_SENDER, 0, 0);
+  reader.stalled = true;
+  dial_impatient(&reader, &t, !side, false);
+  struct plain_script s = {.ticket = &t,
+                           .port = front_https_port(world.front),
+                           .side = side,
+                           .gone = gone};
+  struct script *script = script_start(plain_sender, &s);
+  WAIT(atomic_load(&s.sent) == 1);
+  step_for(STALL_MS);
+  assert_int_equal(reader.received, PEER_WINDOW);
+  assert_int_equal(reader.closes, 0);
+  peer_unstall(&reader);
+  WAIT(reader.closes == 1);
+  assert_peer_ended(&reader, true, DSTREAM_ECLOSED, NULL);
+  assert_int_equal(reader.end.ws_code, 1000);
+  assert_int_equal(reader.received, PLAIN_BYTES);
+  script_end(script);
+  WAIT(gateway_count(world.gateway) == 0);
+  peer_clear(&reader);
+}
+
+static void test_plain_end_beside_a_stalled_reader(void **state) {
+  (void)state;
+  for (int side = 0; side < 2; side++) {
+    plain_end_beside_stalled_reader(side, false);
+    plain_end_beside_stalled_reader(side, true);
+  }
+}
+
+static bool plain_reader(struct raw *raw, void *arg) {
+  struct plain_script *s = arg;
+  struct raw_frame *frame = malloc(sizeof *frame);
+  NEED(raw, frame != NULL);
+  bool ok = plain_join(raw, s) && script_await(&s->go_on, 1);
+  while (ok && (ok = raw_read_frame(raw, frame)) && frame->first != 0x88) {
+    if (frame->first == 0x82)
+      s->received += frame->len;
+  }
+  bool normal = ok && frame->len == 2 && frame->payload[1] == 0xe8;
+  free(frame);
+  NEED(raw, normal);
+  return raw_finish(raw);
+}
+
+static void plain_reader_stalls(int side) {
+  struct ticket t;
+  struct peer sender;
+  announce(&t);
+  struct plain_script s = {
+      .ticket = &t, .port = front_https_port(world.front), .side = side};
+  struct script *script = script_start(plain_reader, &s);
+  peer_init(&sender, PEER_SENDER, 64u << 20, 0);
+  dial_impatient(&sender, &t, !side, false);
+  WAIT(sender.sent > PEER_WINDOW);
+  wait_still(&sender.sent, 300);
+  sender.to_send = sender.sent;
+  uint64_t sent = sender.sent;
+  dstream_stream_close(sender.stream);
+  step_for(STALL_MS);
+  atomic_store(&s.go_on, 1);
+  WAIT(sender.closes == 1);
+  script_end(script);
+  assert_int_equal(s.received, sent);
+  assert_peer_ended(&sender, true, DSTREAM_OK, NULL);
+  WAIT(gateway_count(world.gateway) == 0);
+  peer_clear(&sender);
+}
+
+static void test_plain_reader_that_stalls(void **state) {
+  (void)state;
+  plain_reader_stalls(DEVICE);
+  plain_reader_stalls(SERVICE);
 }
 
 /* The other side is told although it neither reads nor writes. */
@@ -1487,6 +1693,12 @@ int main(void) {
       TEST(test_shutdown_of_the_hub),
       TEST(test_free_in_the_middle),
       TEST(test_owner_goes_away),
+      cmocka_unit_test_setup_teardown(test_stall_beyond_the_close_timeout,
+                                      start_impatient, stop),
+      cmocka_unit_test_setup_teardown(test_plain_end_beside_a_stalled_reader,
+                                      start_impatient, stop),
+      cmocka_unit_test_setup_teardown(test_plain_reader_that_stalls,
+                                      start_impatient, stop),
       cmocka_unit_test_setup_teardown(test_limits, start_limited, stop),
       cmocka_unit_test_setup_teardown(test_silence, start_keepalive, stop),
   };

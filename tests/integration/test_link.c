@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -463,6 +464,56 @@ static void test_reset(void **state) {
   close(fds[1]);
 }
 
+/* A send that fails ends nothing: what the peer had sent before it went comes
+ * first, though the owner took its time. */
+static void reset_beside_held_bytes(bool orderly) {
+  static char bytes[200000];
+  int fds[2];
+  int pending = 0;
+  struct link *link = NULL;
+  open_tcp(fds);
+  struct link_options options = {0};
+  world.hold = true;
+  world.received = world.ends = 0;
+  memset(&world.end, 0, sizeof world.end);
+  assert_int_equal(
+      link_adopt(&link, test_loop, fds[0], &options, &callbacks, NULL), 0);
+  WAIT(link_space(link) > 0);
+  if (!orderly) { /* unread bytes make its close a reset */
+    link_write(link, "x", 1);
+    WAIT(ioctl(fds[1], FIONREAD, &pending) == 0 && pending == 1);
+  }
+  uint64_t sent = 0;
+  ssize_t n;
+  while (sent < sizeof bytes &&
+         (n = send(fds[1], bytes, sizeof bytes - sent, 0)) > 0)
+    sent += (uint64_t)n;
+  for (int i = 0; i < 5; i++)
+    assert_int_equal(dstream_loop_step(test_loop, 5), 0);
+  close(fds[1]);
+  for (int i = 0; i < 10; i++) { /* like pings: refused from the second on */
+    if (link_space(link) > 0)
+      link_write(link, "ping", 4);
+    assert_int_equal(dstream_loop_step(test_loop, 5), 0);
+  }
+  assert_int_equal(link_space(link), 0);
+  assert_int_equal(world.ends, 0);
+  world.hold = false;
+  link_resume(link);
+  WAIT(world.ends == 1);
+  assert_int_equal(world.received, sent);
+  assert_int_equal(world.end.status, orderly ? DSTREAM_OK : DSTREAM_EIO);
+  if (!orderly)
+    assert_int_equal(world.end.sys_errno, ECONNRESET);
+  link_abort(link);
+}
+
+static void test_failed_send_loses_no_bytes(void **state) {
+  (void)state;
+  reset_beside_held_bytes(true);
+  reset_beside_held_bytes(false);
+}
+
 /* ---- fairness ---- */
 
 static void *read_for_ever(void *arg) {
@@ -547,6 +598,7 @@ int main(void) {
       TEST(test_pair_reader_goes),
       TEST(test_pair_of_standard_files),
       TEST(test_reset),
+      TEST(test_failed_send_loses_no_bytes),
       TEST(test_quick_peer),
       TEST(test_timer_from_outside),
       TEST(test_step_waits),

@@ -947,6 +947,63 @@ static void gives_up_on_a_close_that_is_not_answered(void **state) {
   free_pair(pair);
 }
 
+/* What a peer that is slow to read sends by itself keeps a close waiting, its
+ * data does not; and all has an end. */
+static void waits_for_a_peer_that_lives(void **state) {
+  (void)state;
+  struct stream_core_options options = {.close_timeout_ms = 100,
+                                        .drain_timeout_ms = 250};
+  struct pair *pair = open_pair(&options);
+  struct side *client = &pair->client;
+  stream_core_close(&client->core, 1000, NULL, 2000);
+  feed(client,
+       "\x82\x01"
+       "a",
+       3, 2040);
+  assert_int_equal(stream_core_deadline(&client->core), 2100);
+  feed(client, "\x89\x00", 2, 2050); /* a ping */
+  assert_int_equal(stream_core_deadline(&client->core), 2150);
+  feed(client, "\x8a\x00", 2, 2060);
+  assert_int_equal(stream_core_deadline(&client->core), 2160);
+  assert_int_equal(stream_core_tick(&client->core, 2159), STREAM_EV_NONE);
+  feed(client, "\x89\x00", 2, 2159);
+  stream_core_progress(&client->core, 2200);
+  assert_int_equal(stream_core_deadline(&client->core), 2250);
+  assert_int_equal(stream_core_tick(&client->core, 2249), STREAM_EV_NONE);
+  note(client, stream_core_tick(&client->core, 2250), NULL);
+  assert_end(client, DSTREAM_ETIMEDOUT, 1006);
+  free_pair(pair);
+}
+
+static void reason_is(struct side *side, const char *frame, size_t len,
+                      const char *expected) {
+  char reason[WS_REASON_MAX + 1];
+  stream_core_peer_reason(&side->core, reason);
+  assert_string_equal(reason, "");
+  feed(side, frame, len, 2000);
+  stream_core_peer_reason(&side->core, reason);
+  assert_string_equal(reason, expected);
+}
+
+static void tells_the_reason_of_the_peer(void **state) {
+  (void)state;
+  struct pair *pair = open_pair(NULL);
+  feed(&pair->client,
+       "\x89\x03"
+       "abc",
+       5, 1999); /* no reason, though control */
+  reason_is(&pair->client,
+            "\x88\x07\x03\xf3"
+            "no\n\xc3\xa4",
+            9, "no???");
+  assert_int_equal(pair->client.core.end.ws_code, 1011);
+  assert_non_null(strstr(pair->client.core.end.text, "no???"));
+  free_pair(pair);
+  pair = open_pair(NULL);
+  reason_is(&pair->client, "\x88\x00", 2, "");
+  free_pair(pair);
+}
+
 static void ends_with_the_transport(void **state) {
   (void)state;
   struct dstream_end why = {.status = DSTREAM_EIO,
@@ -1080,6 +1137,48 @@ static void judges_nothing_while_paused(void **state) {
   free_pair(pair);
 }
 
+/* Its pings tell a peer that waits how to tell slow from gone. */
+static void pings_more_often_while_paused(void **state) {
+  (void)state;
+  struct stream_core_options options = {.keepalive_ms = 30000};
+  struct pair *pair = open_pair(&options);
+  struct stream_core *core = &pair->client.core;
+  uint8_t out[64];
+  uint64_t heard_ms = stream_core_deadline(core) - 30000;
+  stream_core_set_paused(core, true, heard_ms + 10);
+  for (int i = 1; i < 4; i++) {
+    uint64_t due_ms = heard_ms + (uint64_t)i * STREAM_PAUSED_PING_MS;
+    assert_int_equal(stream_core_deadline(core), due_ms);
+    assert_int_equal(stream_core_tick(core, due_ms), STREAM_EV_NONE);
+    assert_int_equal(pull_all(&pair->client, out, sizeof out), 6);
+  }
+  stream_core_set_paused(core, false, 50000);
+  assert_int_equal(stream_core_deadline(core), 80000);
+  free_pair(pair);
+}
+
+/* The one that is given up hears why, if it still hears. */
+static void says_why_it_gives_up(void **state) {
+  (void)state;
+  struct pair *pair = open_pinging_pair();
+  struct side *server = &pair->server;
+  ping_and_answer(pair, 1100);
+  feed(server,
+       "\x8a\x80"
+       "0123",
+       6, 1100);
+  server->core.pong_seen = true;
+  assert_int_equal(stream_core_tick(&server->core, 1200), STREAM_EV_NONE);
+  note(server, stream_core_tick(&server->core, 1300), NULL);
+  assert_end(server, DSTREAM_EKEEPALIVE, 1006);
+  uint8_t out[128];
+  size_t len = pull_all(server, out, sizeof out);
+  assert_true(len > 4);
+  assert_memory_equal(out, "\x89\x00\x88\x14\x03\xf3no answer to pings", 24);
+  assert_int_equal(len, 24);
+  free_pair(pair);
+}
+
 static void needs_no_clock_without_timeouts(void **state) {
   (void)state;
   struct pair *pair = new_pair(NULL);
@@ -1148,6 +1247,10 @@ int main(void) {
       cmocka_unit_test(leaves_a_peer_alone_that_never_answers_pings),
       cmocka_unit_test(one_ping_waits_at_most),
       cmocka_unit_test(judges_nothing_while_paused),
+      cmocka_unit_test(pings_more_often_while_paused),
+      cmocka_unit_test(says_why_it_gives_up),
+      cmocka_unit_test(waits_for_a_peer_that_lives),
+      cmocka_unit_test(tells_the_reason_of_the_peer),
       cmocka_unit_test(needs_no_clock_without_timeouts),
       cmocka_unit_test(clears_zeroed_memory),
   };
