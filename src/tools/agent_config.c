@@ -482,7 +482,7 @@ int agent_config_parse(struct agent_config *config, const char *text,
     end_set(error, DSTREAM_EFORMAT, "it holds a zero byte");
     return DSTREAM_EFORMAT;
   }
-  char *copy = strndup(text, len);
+  char *copy = strndup(len > 0 ? text : "", len);
   if (copy == NULL)
     return out_of_memory(error);
   const char *stop = copy;

@@ -1,5 +1,4 @@
 /* dstream-hub - a self-hosted hub for device streams. */
-#include <errno.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -14,13 +13,12 @@
 #include "hub/folder.h"
 #include "hub/hub.h"
 #include "hub/init.h"
+#include "tools/cli.h"
 
 #ifndef DSTREAM_PLUGIN_DIR
 #define DSTREAM_PLUGIN_DIR "/usr/local/lib/dstream"
 #endif
 #define PLUGIN_NAME "dstream_broker_plugin.so"
-
-enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 static const char *const help_all =
     "Usage: dstream-hub COMMAND ...\n"
@@ -81,25 +79,6 @@ static const char *const help_config = "Usage: dstream-hub config-help\n"
 
 static const char *help = ""; /* of the command at hand */
 
-static int usage_error(const char *text, const char *what) {
-  fprintf(stderr, "dstream-hub: %s%s; try --help\n", text, what);
-  return EXIT_USAGE;
-}
-
-static int failed(const struct dstream_end *end) {
-  fprintf(stderr, "dstream-hub: %s\n",
-          end->text[0] != '\0' ? end->text : dstream_status_text(end->status));
-  return EXIT_FAILED;
-}
-
-/* What was printed must have arrived. */
-static int printed(void) {
-  if (fflush(stdout) == 0 && !ferror(stdout))
-    return EXIT_DONE;
-  fprintf(stderr, "dstream-hub: can't write to stdout: %s\n", strerror(errno));
-  return EXIT_FAILED;
-}
-
 /* ---- arguments ---- */
 
 struct arguments {
@@ -112,17 +91,6 @@ struct arguments {
   char **rest; /* what is no option */
   int rest_count;
 };
-
-static bool parse_port(const char *text, unsigned *port) {
-  char *stop = NULL;
-  errno = 0;
-  unsigned long value = strtoul(text, &stop, 10);
-  if (errno != 0 || *text < '0' || *text > '9' || *stop != '\0' ||
-      value > 65535)
-    return false;
-  *port = (unsigned)value;
-  return true;
-}
 
 enum { OPT_HOST = 256, OPT_HTTPS, OPT_MQTT, OPT_POLICY, OPT_DEVICE, OPT_JSON };
 
@@ -148,30 +116,30 @@ static int take_option(struct arguments *arguments, int option) {
   switch (option) {
   case OPT_HOST:
     arguments->host = optarg;
-    return EXIT_DONE;
+    return CLI_DONE;
   case OPT_POLICY:
     arguments->policy = optarg;
-    return EXIT_DONE;
+    return CLI_DONE;
   case OPT_DEVICE:
     arguments->device = optarg;
-    return EXIT_DONE;
+    return CLI_DONE;
   case OPT_JSON:
     arguments->json = true;
-    return EXIT_DONE;
+    return CLI_DONE;
   case OPT_HTTPS:
-    if (parse_port(optarg, &arguments->https_port))
-      return EXIT_DONE;
-    return usage_error("--https-port must be a number from 0 to 65535", "");
+    if (cli_number(optarg, 0, 65535, &arguments->https_port))
+      return CLI_DONE;
+    return cli_usage("--https-port must be a number from 0 to 65535");
   case OPT_MQTT:
-    if (parse_port(optarg, &arguments->mqtt_port))
-      return EXIT_DONE;
-    return usage_error("--mqtt-port must be a number from 0 to 65535", "");
+    if (cli_number(optarg, 0, 65535, &arguments->mqtt_port))
+      return CLI_DONE;
+    return cli_usage("--mqtt-port must be a number from 0 to 65535");
   default:
-    return EXIT_USAGE;
+    return CLI_USAGE;
   }
 }
 
-/* EXIT_DONE: go on.  -1: help was printed. */
+/* CLI_DONE: go on.  -1: help was printed. */
 static int parse(struct arguments *arguments, int argc, char **argv,
                  const struct option *options, int least, int most) {
   *arguments = (struct arguments){.https_port = 443, .mqtt_port = 8883};
@@ -184,20 +152,20 @@ static int parse(struct arguments *arguments, int argc, char **argv,
       return -1;
     }
     if (option == ':')
-      return usage_error(argv[optind - 1], " needs a value");
+      return cli_usage("%s needs a value", argv[optind - 1]);
     if (option == '?')
-      return usage_error("unknown option ", argv[optind - 1]);
+      return cli_usage("unknown option %s", argv[optind - 1]);
     int status = take_option(arguments, option);
-    if (status != EXIT_DONE)
+    if (status != CLI_DONE)
       return status;
   }
   arguments->rest = argv + optind;
   arguments->rest_count = argc - optind;
   if (arguments->rest_count < least)
-    return usage_error("too few arguments for ", argv[0]);
+    return cli_usage("too few arguments for %s", argv[0]);
   if (arguments->rest_count > most)
-    return usage_error("too many arguments for ", argv[0]);
-  return EXIT_DONE;
+    return cli_usage("too many arguments for %s", argv[0]);
+  return CLI_DONE;
 }
 
 /* ---- commands: argv[0] is the command's name ---- */
@@ -217,7 +185,7 @@ static int command_init(int argc, char **argv) {
   struct arguments arguments;
   help = help_init;
   int status = parse(&arguments, argc, argv, init_options, 1, 1);
-  if (status != EXIT_DONE)
+  if (status != CLI_DONE)
     return status;
   struct init_options options = {.directory = arguments.rest[0],
                                  .host = arguments.host,
@@ -225,9 +193,9 @@ static int command_init(int argc, char **argv) {
                                  .mqtt_port = arguments.mqtt_port};
   struct dstream_end end = {0};
   if (init_run(&options, &end) != DSTREAM_OK)
-    return failed(&end);
+    return cli_failed(&end);
   say_next(arguments.rest[0]);
-  return printed();
+  return cli_printed();
 }
 
 /* Beside the program as built (bin/, lib/dstream/), then where it was
@@ -256,26 +224,24 @@ static int command_run(int argc, char **argv) {
   struct arguments arguments;
   help = help_run;
   int status = parse(&arguments, argc, argv, no_options, 1, 1);
-  if (status != EXIT_DONE)
+  if (status != CLI_DONE)
     return status;
   char named[PATH_MAX + 64];
   char plugin[PATH_MAX];
   find_plugin(named, sizeof named);
   struct dstream_end end = {0};
   if (realpath(named, plugin) == NULL) {
-    fprintf(stderr,
-            "dstream-hub: %s is missing; build or install it, or name it in "
-            "DSTREAM_PLUGIN\n",
+    cli_say("%s is missing; build or install it, or name it in DSTREAM_PLUGIN",
             named);
-    return EXIT_FAILED;
+    return CLI_FAILED;
   }
   struct config config;
   if (folder_enter(arguments.rest[0], &config, &end) != DSTREAM_OK)
-    return failed(&end);
+    return cli_failed(&end);
   struct hub_options options = {.config = &config, .plugin = plugin};
   if (hub_run(&options, &end) != DSTREAM_OK)
-    return failed(&end);
-  return EXIT_DONE;
+    return cli_failed(&end);
+  return CLI_DONE;
 }
 
 static int print_secret_line(char *text, size_t size, int status,
@@ -283,7 +249,7 @@ static int print_secret_line(char *text, size_t size, int status,
   if (status == DSTREAM_OK)
     printf("%s\n", text);
   crypto_wipe(text, size);
-  return status == DSTREAM_OK ? printed() : failed(end);
+  return status == DSTREAM_OK ? cli_printed() : cli_failed(end);
 }
 
 static int device_add(const struct config *config, const char *id) {
@@ -297,41 +263,40 @@ static int command_device(int argc, char **argv) {
   struct arguments arguments;
   help = help_device;
   int status = parse(&arguments, argc, argv, device_options, 2, 3);
-  if (status != EXIT_DONE)
+  if (status != CLI_DONE)
     return status;
   const char *verb = arguments.rest[0];
   bool list = strcmp(verb, "list") == 0;
   if (!list && strcmp(verb, "add") != 0 && strcmp(verb, "remove") != 0)
-    return usage_error("device can add, remove and list, not ", verb);
+    return cli_usage("device can add, remove and list, not %s", verb);
   if (arguments.rest_count != (list ? 2 : 3))
-    return usage_error(list ? "device list takes DIR only"
-                            : "device add and remove take DIR and ID",
-                       "");
+    return cli_usage("%s", list ? "device list takes DIR only"
+                                : "device add and remove take DIR and ID");
   if (arguments.json && !list)
-    return usage_error("--json goes with device list", "");
+    return cli_usage("--json goes with device list");
   struct config config;
   struct dstream_end end = {0};
   if (folder_enter(arguments.rest[1], &config, &end) != DSTREAM_OK)
-    return failed(&end);
+    return cli_failed(&end);
   if (strcmp(verb, "add") == 0)
     return device_add(&config, arguments.rest[2]);
   status = list ? folder_device_list(&config, arguments.json, stdout, &end)
                 : folder_device_remove(&config, arguments.rest[2], &end);
-  return status == DSTREAM_OK ? printed() : failed(&end);
+  return status == DSTREAM_OK ? cli_printed() : cli_failed(&end);
 }
 
 static int command_string(int argc, char **argv) {
   struct arguments arguments;
   help = help_string;
   int status = parse(&arguments, argc, argv, string_options, 1, 1);
-  if (status != EXIT_DONE)
+  if (status != CLI_DONE)
     return status;
   if (arguments.policy != NULL && arguments.device != NULL)
-    return usage_error("--policy and --device exclude each other", "");
+    return cli_usage("--policy and --device exclude each other");
   struct config config;
   struct dstream_end end = {0};
   if (folder_enter(arguments.rest[0], &config, &end) != DSTREAM_OK)
-    return failed(&end);
+    return cli_failed(&end);
   char text[CONN_STRING_MAX];
   if (arguments.device != NULL)
     status = folder_device_string(&config, arguments.device, text, sizeof text,
@@ -347,10 +312,10 @@ static int command_config_help(int argc, char **argv) {
   struct arguments arguments;
   help = help_config;
   int status = parse(&arguments, argc, argv, no_options, 0, 0);
-  if (status != EXIT_DONE)
+  if (status != CLI_DONE)
     return status;
   config_help(stdout);
-  return printed();
+  return cli_printed();
 }
 
 static const struct command {
@@ -365,22 +330,23 @@ static const struct command {
 };
 
 int main(int argc, char **argv) {
+  cli_set_program("dstream-hub");
   if (argc < 2)
-    return usage_error("a command is missing", "");
+    return cli_usage("a command is missing");
   if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
       strcmp(argv[1], "help") == 0) {
     fputs(help_all, stdout);
-    return printed();
+    return cli_printed();
   }
   if (strcmp(argv[1], "--version") == 0) {
     printf("dstream-hub %s\n", DSTREAM_VERSION);
-    return printed();
+    return cli_printed();
   }
   for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
     if (strcmp(argv[1], commands[i].name) == 0) {
       int status = commands[i].run(argc - 1, argv + 1);
-      return status == -1 ? printed() : status;
+      return status == -1 ? cli_printed() : status;
     }
   }
-  return usage_error("unknown command ", argv[1]);
+  return cli_usage("unknown command %s", argv[1]);
 }
