@@ -1,11 +1,12 @@
 #!/bin/bash
-# man.sh SOURCE_DIR BINARY_DIR - the manual page says what the program says: the
-# options of hub.json word for word, every command, every option; and it is well
-# formed.
+# man.sh SOURCE_DIR BINARY_DIR - the manual pages say what the programs say: the
+# options of hub.json and agent.json word for word, every command, every option;
+# and they are well formed.
 set -eu
 source=$1
-hub=$2/bin/dstream-hub
-page=$source/docs/man/dstream-hub.1
+bin=$2/bin
+hub=$bin/dstream-hub
+agent=$bin/dstream-agent
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 status=0
@@ -15,28 +16,51 @@ complain() {
   status=1
 }
 
-# Two lines for each option: "name  bounds, default", "    meaning".
-"$hub" config-help | awk '
-  NR % 2 == 1 { name = $1; $1 = ""; sub(/^ */, ""); bounds = $0; next }
-  {
-    sub(/^ */, "")
-    printf ".TP\n.B %s\n%s\n(%s)\n", name, $0, bounds
-  }' >"$work/wanted"
-[ -s "$work/wanted" ] || complain "config-help says nothing"
-sed -n '/^\.\\" begin config-help/,/^\.\\" end config-help/p' "$page" |
-  sed '1d;$d' >"$work/have"
-diff -u --label "dstream-hub.1" "$work/have" --label config-help \
-  "$work/wanted" || complain "the options of hub.json differ, see above"
+# What a program says about its configuration, in two lines for each option:
+# "name  bounds, default", "    meaning".
+check_config() { # PAGE, reads them
+  local name=${1##*/}
+  awk '
+    NR % 2 == 1 { name = $1; $1 = ""; sub(/^ */, ""); bounds = $0; next }
+    {
+      sub(/^ */, "")
+      printf ".TP\n.B %s\n%s\n(%s)\n", name, $0, bounds
+    }' >"$work/wanted"
+  [ -s "$work/wanted" ] || complain "$name: config-help says nothing"
+  sed -n '/^\.\\" begin config-help/,/^\.\\" end config-help/p' "$1" |
+    sed '1d;$d' >"$work/have"
+  diff -u --label "$name" "$work/have" --label config-help "$work/wanted" ||
+    complain "the options in $name differ, see above"
+}
 
 # The page as it is read, on one line, neither hyphenated nor adorned.
-LC_ALL=C groff -man -ww -Tascii -P-cbou -rHY=0 -rLL=200n "$page" \
-  2>"$work/warnings" | tr -s '[:space:]' ' ' >"$work/text"
-if [ -s "$work/warnings" ]; then
-  complain "groff warns: $(cat "$work/warnings")"
-fi
-said() { # TEXT
-  grep -qF -e "$1" "$work/text" || complain "does not say \"$1\""
+read_page() { # PAGE
+  page=${1##*/}
+  LC_ALL=C groff -man -ww -Tascii -P-cbou -rHY=0 -rLL=200n "$1" \
+    2>"$work/warnings" | tr -s '[:space:]' ' ' >"$work/text"
+  if [ -s "$work/warnings" ]; then
+    complain "$page: groff warns: $(cat "$work/warnings")"
+  fi
 }
+said() { # TEXT
+  grep -qF -e "$1" "$work/text" || complain "$page does not say \"$1\""
+}
+# Every option, environment variable and the version of what is in help.
+check_help() { # PROGRAM
+  local option name version
+  for option in $(grep -oE -e '--[a-z][a-z0-9-]*' "$work/help" | sort -u); do
+    said "$option"
+  done
+  for name in $(grep -oE 'DSTREAM_[A-Z_]+' "$work/help" | sort -u); do
+    said "$name"
+  done
+  version=$("$1" --version)
+  said "dstream ${version##* }"
+}
+
+# ---- dstream-hub ----
+check_config "$source/docs/man/dstream-hub.1" < <("$hub" config-help)
+read_page "$source/docs/man/dstream-hub.1"
 "$hub" --help >"$work/help"
 sed -nE 's/^  ([a-z][a-z -]*[a-z]) ?(DIR|  ).*/\1/p' "$work/help" >"$work/names"
 [ "$(wc -l <"$work/names")" -ge 7 ] || complain "--help names too few commands"
@@ -44,17 +68,27 @@ while read -r name; do
   said "dstream-hub $name"
   "$hub" ${name%% *} --help >>"$work/help"
 done <"$work/names"
-for option in $(grep -oE -e '--[a-z][a-z-]*' "$work/help" | sort -u); do
-  said "$option"
-done
-for name in $(grep -oE 'DSTREAM_[A-Z_]+' "$work/help" | sort -u); do
-  said "$name"
-done
+check_help "$hub"
 "$hub" init "$work/hub" --host localhost >/dev/null
 for file in "$work"/hub/*; do
   said "DIR/${file##*/}"
 done
-version=$("$hub" --version)
-said "dstream ${version##* }"
+
+# ---- dstream-agent ----
+if [ -x "$agent" ]; then
+  check_config "$source/docs/man/dstream-agent.1" < <("$agent" --config-help)
+  read_page "$source/docs/man/dstream-agent.1"
+  "$agent" --help >"$work/help"
+  check_help "$agent"
+fi
+
+# ---- dstream ----
+if [ -x "$bin/dstream" ]; then
+  read_page "$source/docs/man/dstream.1"
+  for name in "" connect forward; do
+    "$bin/dstream" $name --help
+  done >"$work/help"
+  check_help "$bin/dstream"
+fi
 
 exit $status
