@@ -22,6 +22,9 @@
 #define SUITES_12                                                              \
   "ECDHE+AES128+AESGCM:ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!eNULL"
 
+/* A ticket is good for two hours, OpenSSL's default. */
+#define TICKET_RENEW_S 3600
+
 struct tls_config {
   SSL_CTX *ctx;
   struct tls_sessions *sessions; /* NULL in the server's role */
@@ -36,6 +39,7 @@ struct tls {
   int64_t begun_s;   /* when the certificate is looked at, if it is; 0: sessions
                         are not asked for */
   int64_t offered_s; /* ... and when that of the session offered was */
+  const SSL_SESSION *known; /* the last one offered or kept: SSL's */
   uint16_t port;
   bool blocked;
   char host[]; /* what the certificate was to name; "" in the server's role */
@@ -106,14 +110,17 @@ bool tls_resumed(const struct tls *tls) {
   return SSL_session_reused(tls->ssl) == 1;
 }
 
-/* OpenSSL's callback: the server sent a ticket.  0: the session stays its. */
-static int on_session(SSL *ssl, SSL_SESSION *session) {
-  struct tls *tls = BIO_get_data(SSL_get_rbio(ssl));
-  if (tls->begun_s != 0 && SSL_get_verify_result(ssl) == X509_V_OK &&
-      SSL_SESSION_is_resumable(session))
-    tls_sessions_put(tls->sessions, tls->host, tls->port, session,
-                     tls_resumed(tls) ? tls->offered_s : tls->begun_s);
-  return 0;
+/* Keeps the session if the server has sent a ticket.  OpenSSL's own way to tell
+ * of that marks a session as used up with its first use (TLS 1.3). */
+static void keep_session(struct tls *tls) {
+  SSL_SESSION *session = SSL_get0_session(tls->ssl);
+  if (tls->begun_s == 0 || session == tls->known || session == NULL ||
+      !SSL_SESSION_is_resumable(session) ||
+      SSL_get_verify_result(tls->ssl) != X509_V_OK)
+    return;
+  tls->known = session;
+  tls_sessions_put(tls->sessions, tls->host, tls->port, session,
+                   tls_resumed(tls) ? tls->offered_s : tls->begun_s);
 }
 
 void tls_resume(struct tls *tls, uint16_t port) {
@@ -125,9 +132,29 @@ void tls_resume(struct tls *tls, uint16_t port) {
                                           tls->begun_s, &tls->offered_s);
   if (session == NULL)
     return;
-  if (SSL_set_session(tls->ssl, session) != 1)
+  if (SSL_set_session(tls->ssl, session) == 1)
+    tls->known = session;
+  else
     ERR_clear_error(); /* then there is none */
   SSL_SESSION_free(session);
+}
+
+/* OpenSSL's callback: a client came with a ticket.  A connection that goes on
+ * with a session is not given another one: its ends share what they had.
+ * Without a callback OpenSSL sends a ticket each time (TLS 1.3). */
+static SSL_TICKET_RETURN on_ticket(SSL *ssl, SSL_SESSION *session,
+                                   const unsigned char *key_name,
+                                   size_t key_name_len,
+                                   SSL_TICKET_STATUS status, void *arg) {
+  (void)ssl;
+  (void)key_name;
+  (void)key_name_len;
+  (void)arg;
+  if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW)
+    return SSL_TICKET_RETURN_IGNORE_RENEW;
+  int64_t age_s = (int64_t)time(NULL) - (int64_t)SSL_SESSION_get_time(session);
+  return age_s >= 0 && age_s < TICKET_RENEW_S ? SSL_TICKET_RETURN_USE
+                                              : SSL_TICKET_RETURN_USE_RENEW;
 }
 
 /* ---- configuration ---- */
@@ -179,10 +206,7 @@ int tls_config_client(struct tls_config **out,
     return status;
   }
   SSL_CTX_set_verify(config->ctx, SSL_VERIFY_PEER, NULL);
-  /* OpenSSL tells of sessions and keeps none: it does not know the server. */
-  SSL_CTX_set_session_cache_mode(config->ctx, SSL_SESS_CACHE_CLIENT |
-                                                  SSL_SESS_CACHE_NO_INTERNAL);
-  SSL_CTX_sess_set_new_cb(config->ctx, on_session);
+  SSL_CTX_set_session_cache_mode(config->ctx, SSL_SESS_CACHE_OFF);
   config->sessions = tls_sessions_new();
   if (config->sessions == NULL) {
     end_set(error, DSTREAM_ENOMEM, "no TLS: out of memory");
@@ -210,6 +234,7 @@ int tls_config_server(struct tls_config **out, const char *cert_file,
     return status;
   }
   SSL_CTX_set_num_tickets(config->ctx, 1);
+  SSL_CTX_set_session_ticket_cb(config->ctx, NULL, on_ticket, NULL);
   SSL_CTX_set_session_cache_mode(config->ctx, SSL_SESS_CACHE_OFF);
   if (SSL_CTX_use_certificate_chain_file(config->ctx, cert_file) != 1) {
     end_set(error, DSTREAM_ETLS, "can't read the certificate %s: %s", cert_file,
@@ -291,6 +316,10 @@ int tls_new(struct tls **out, const struct tls_config *config, const char *host,
 void tls_free(struct tls *tls) {
   if (tls == NULL)
     return;
+  /* OpenSSL forbids to go on with the session of a connection that it thinks
+   * has broken, such as an aborted stream's; that was a rule of SSL 3. */
+  if (tls->ssl != NULL)
+    SSL_set_shutdown(tls->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
   SSL_free(tls->ssl);
   tls_sessions_release(tls->sessions);
   free(tls);
@@ -329,8 +358,12 @@ int tls_handshake(struct tls *tls, struct dstream_end *error) {
   ERR_clear_error();
   tls->blocked = false;
   int result = SSL_do_handshake(tls->ssl);
-  if (result == 1)
+  if (result == 1) {
+    if (!tls_resumed(tls))
+      tls->known = NULL; /* gone, its address may come again */
+    keep_session(tls);
     return DSTREAM_OK;
+  }
   int why = SSL_get_error(tls->ssl, result);
   if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE)
     return DSTREAM_EAGAIN;
@@ -342,6 +375,7 @@ long tls_read(struct tls *tls, uint8_t *data, size_t size,
   ERR_clear_error();
   tls->blocked = false;
   int result = SSL_read(tls->ssl, data, size > INT_MAX ? INT_MAX : (int)size);
+  keep_session(tls);
   if (result > 0)
     return result;
   int why = SSL_get_error(tls->ssl, result);

@@ -1,10 +1,7 @@
 #include "net/tls_sessions.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <openssl/err.h>
 
 struct entry {
   SSL_SESSION *session; /* NULL: the entry is free */
@@ -64,23 +61,12 @@ static void move_to_front(struct tls_sessions *sessions, size_t i) {
   sessions->entries[0] = entry;
 }
 
-/* Copies, because OpenSSL marks the session of a connection that ends without a
- * close_notify as not to be used again: that of a stream which is aborted. */
-static SSL_SESSION *copy_of(const SSL_SESSION *session) {
-  SSL_SESSION *copy = SSL_SESSION_dup(session);
-  if (copy == NULL)
-    ERR_clear_error();
-  return copy;
-}
-
 void tls_sessions_put(struct tls_sessions *sessions, const char *host,
-                      uint16_t port, const SSL_SESSION *session,
-                      int64_t verified_s) {
-  struct entry entry = {.port = port, .verified_s = verified_s};
-  entry.session = copy_of(session);
+                      uint16_t port, SSL_SESSION *session, int64_t verified_s) {
+  struct entry entry = {
+      .session = session, .port = port, .verified_s = verified_s};
   entry.host = strdup(host);
-  if (entry.session == NULL || entry.host == NULL) {
-    SSL_SESSION_free(entry.session);
+  if (entry.host == NULL || SSL_SESSION_up_ref(session) != 1) {
     free(entry.host);
     return;
   }
@@ -101,13 +87,15 @@ SSL_SESSION *tls_sessions_get(struct tls_sessions *sessions, const char *host,
     return NULL;
   int64_t verified = sessions->entries[i].verified_s;
   /* A clock that was set back proves nothing. */
-  if (now_s < verified || now_s - verified >= TLS_SESSION_TRUST_S) {
+  if (now_s < verified || now_s - verified >= TLS_SESSION_TRUST_S ||
+      !SSL_SESSION_is_resumable(sessions->entries[i].session)) {
     drop(sessions, i);
     return NULL;
   }
   move_to_front(sessions, i);
   *verified_s = verified;
-  return copy_of(sessions->entries[0].session);
+  SSL_SESSION *session = sessions->entries[0].session;
+  return SSL_SESSION_up_ref(session) == 1 ? session : NULL;
 }
 
 size_t tls_sessions_count(const struct tls_sessions *sessions) {

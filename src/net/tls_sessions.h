@@ -36,14 +36,13 @@ struct tls_sessions *tls_sessions_share(struct tls_sessions *sessions);
 /* NULL: nothing. */
 void tls_sessions_release(struct tls_sessions *sessions);
 
-/* Keeps a copy of a session with host:port, whose certificate was verified at
- * verified_s (any seconds). */
+/* Keeps a session with host:port (a reference of its own), whose certificate
+ * was verified at verified_s (any seconds). */
 void tls_sessions_put(struct tls_sessions *sessions, const char *host,
-                      uint16_t port, const SSL_SESSION *session,
-                      int64_t verified_s);
+                      uint16_t port, SSL_SESSION *session, int64_t verified_s);
 
-/* A copy of the session to offer to host:port, the caller's, or NULL: there is
- * none that may be used at now_s. */
+/* The session to offer to host:port, a reference for the caller, or NULL: there
+ * is none that may be used at now_s. */
 SSL_SESSION *tls_sessions_get(struct tls_sessions *sessions, const char *host,
                               uint16_t port, int64_t now_s,
                               int64_t *verified_s);

@@ -256,11 +256,17 @@ static void test_count_is_bounded(void **state) {
   assert_false(resumes("localhost", 2)); /* the oldest went */
 }
 
+static SSL_SESSION *new_session(void) {
+  SSL_SESSION *session = SSL_SESSION_new();
+  assert_non_null(session);
+  assert_int_equal(SSL_SESSION_set1_id(session, (const uint8_t *)"id", 2), 1);
+  return session;
+}
+
 static void test_store(void **state) {
   (void)state;
   int64_t verified_s = 0;
-  SSL_SESSION *session = SSL_SESSION_new();
-  assert_non_null(session);
+  SSL_SESSION *session = new_session();
   struct tls_sessions *store = tls_sessions_new();
   assert_null(tls_sessions_get(store, "a", 1, 100, &verified_s));
   for (uint16_t i = 0; i < 3 * TLS_SESSIONS_MAX; i++)
@@ -284,7 +290,7 @@ static void test_trust_has_an_end(void **state) {
   const int64_t then = 1000000;
   const int64_t times[] = {then + TLS_SESSION_TRUST_S, then - 1};
   int64_t verified_s = 0;
-  SSL_SESSION *session = SSL_SESSION_new();
+  SSL_SESSION *session = new_session();
   struct tls_sessions *store = tls_sessions_new();
   for (int i = 0; i < 2; i++) {
     tls_sessions_put(store, "a", 1, session, then);
