@@ -44,7 +44,7 @@ struct agent_config {
   size_t allow_count;
   unsigned max_streams;
   unsigned max_rate;
-  unsigned burst;
+  unsigned burst;  /* 0: twice max_rate */
   unsigned idle_s; /* 0: never */
   unsigned total_s;
   unsigned connect_timeout_s;

@@ -188,7 +188,7 @@ static void test_flat(void **state) {
   (void)state;
   unsigned rounds = TEST_SANITIZED ? 10 : 40;
   launch("--target", echo_target, "--target", dead_target, "--rate", "1000",
-         "--burst", "1000", NULL);
+         NULL);
   wait_ready();
   echo_once("echo", 100);
   WAIT(echo.open == 0);
@@ -380,7 +380,7 @@ static void notified(const char *name) {
   notify_wait(fd, "STATUS=connected as " DEVICE ", 1 streams");
   close_peer(&peer);
   notify_wait(fd, "STATUS=connected as " DEVICE ", 0 streams");
-  write_config("{\"burst\":0}");
+  write_config("{\"burst\":-1}");
   kill(agent.pid, SIGHUP);
   notify_wait(fd, "RELOADING=1\nMONOTONIC_USEC=");
   notify_wait(fd, "READY=1");

@@ -31,7 +31,7 @@ static void test_defaults(void **state) {
   assert_int_equal(config.target_count + config.allow_count, 0);
   assert_int_equal(config.max_streams, 256);
   assert_int_equal(config.max_rate, 50);
-  assert_int_equal(config.burst, 100);
+  assert_int_equal(config.burst, 0);
   assert_int_equal(config.idle_s + config.total_s, 0);
   assert_int_equal(config.connect_timeout_s, 10);
   assert_int_equal(config.log_level, DSTREAM_LOG_INFO);
@@ -291,7 +291,7 @@ static void test_command_line(void **state) {
   const char *const none[] = {"--config", file};
   assert_int_equal(with_arguments(&config, 2, none), DSTREAM_ENOTFOUND);
   assert_non_null(strstr(error.text, file));
-  write_file("{\"burst\":0}");
+  write_file("{\"burst\":-1}");
   assert_int_equal(with_arguments(&config, 2, none), DSTREAM_EFORMAT);
   assert_ptr_equal(strstr(error.text, file), error.text);
   assert_non_null(strstr(error.text, ": burst must be"));
@@ -308,6 +308,11 @@ static void test_command_line(void **state) {
   assert_int_equal(config.log_level, DSTREAM_LOG_WARNING);
   assert_string_equal(config.http_proxy, "http://u:p@h:1");
   assert_int_equal(config.idle_s, 3);
+  struct dstream_targets_options targets;
+  struct dstream_target *table = NULL;
+  assert_int_equal(agent_config_targets(&config, &targets, &table), 0);
+  assert_int_equal(targets.burst, 100);
+  free(table);
   agent_config_clear(&config);
 }
 
