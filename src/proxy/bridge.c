@@ -29,6 +29,8 @@
 #define PATIENCE_MS 3600000
 /* The same when the end is a failure. */
 #define HURRY_MS 10000
+/* What a hub says in a Close 1011 when it lost the connection to an end. */
+#define HUB_LOST "WS disconnected"
 /* How long the socket's peer may take to end its direction when all is over. */
 #define LINGER_MS 2000
 
@@ -59,6 +61,7 @@ struct dstream_bridge {
   bool pair;
   bool awaits_stream; /* bridge_stream_begin was called */
   bool peer_done;     /* the socket's peer ended its direction */
+  bool stream_done;   /* ... and the other end of the stream its own */
   bool has_cause;     /* result.end is set */
   bool reset;         /* the socket is to be reset */
 
@@ -439,7 +442,10 @@ static void on_stream_writable(dstream_stream *stream, void *user) {
 static void on_stream_eof(dstream_stream *stream, void *user) {
   struct dstream_bridge *b = user;
   (void)stream;
-  if (b != NULL && b->link != NULL)
+  if (b == NULL)
+    return;
+  b->stream_done = true;
+  if (b->link != NULL)
     link_shutdown(b->link);
 }
 
@@ -449,26 +455,44 @@ static void show_reason(struct dstream_end *end) {
   char *from = strstr(end->text, ", \"");
   if (end->status != DSTREAM_ECLOSED || from == NULL)
     return;
-  snprintf(reason, sizeof reason, "%s", from + 3);
+  snprintf(reason, sizeof reason, "%.250s", from + 3);
   char *last = strrchr(reason, '"');
   if (last == NULL)
     return;
   *last = '\0';
-  if (strcmp(reason, "WS disconnected") == 0)
+  if (strncmp(reason, HUB_LOST, strlen(HUB_LOST)) == 0)
     snprintf(end->text, sizeof end->text,
-             "the hub lost the connection to the other end");
+             "the hub lost the connection to the other end%.100s",
+             reason + strlen(HUB_LOST));
   else
     snprintf(end->text, sizeof end->text, "%s", reason);
 }
 
 /* Both ends of a stream with half-close are this library's: they do not just
  * go, unless they died.  The official clients do. */
-static bool ended_well(const struct dstream_end *end, bool has_eof) {
-  if (end->status == DSTREAM_OK)
-    return true;
+static bool ended_well(const struct dstream_bridge *b,
+                       const struct dstream_end *end, bool has_eof) {
+  if (end->status == DSTREAM_OK) /* or this end's owner closed it */
+    return b->has_cause || (b->peer_done && b->stream_done);
   return end->status == DSTREAM_ECLOSED &&
          (end->ws_code == 1000 || end->ws_code == 1005 ||
           (end->ws_code == 1006 && !has_eof));
+}
+
+/* What the end of the stream means, when nothing else ended the bridge. */
+static void set_stream_cause(struct dstream_bridge *b,
+                             const struct dstream_end *end, bool well) {
+  struct dstream_end cause = *end;
+  if (well)
+    end_set(&cause, DSTREAM_OK, "%s",
+            end->status == DSTREAM_OK ? "both ends are done"
+                                      : "the other end closed it");
+  else if (end->status == DSTREAM_OK)
+    end_set(&cause, DSTREAM_ECANCELED, "%s closed the stream", b->self);
+  else
+    show_reason(&cause);
+  cause.ws_code = end->ws_code;
+  set_cause(b, &cause);
 }
 
 static void on_stream_close(dstream_stream *stream, void *user,
@@ -477,22 +501,10 @@ static void on_stream_close(dstream_stream *stream, void *user,
   if (b == NULL)
     return;
   bool well =
-      b->result.opened && ended_well(end, dstream_stream_has_eof(stream));
+      b->result.opened && ended_well(b, end, dstream_stream_has_eof(stream));
   b->stream = NULL;
-  if (b->has_cause && (b->result.end.status != DSTREAM_OK || well)) {
-    bridge_flush(b);
-    return;
-  }
-  struct dstream_end cause = *end;
-  if (well) {
-    end_set(&cause, DSTREAM_OK, "%s",
-            end->status == DSTREAM_OK ? "both ends are done"
-                                      : "the other end closed it");
-    cause.ws_code = end->ws_code;
-  } else {
-    show_reason(&cause);
-  }
-  set_cause(b, &cause);
+  if (!b->has_cause || (b->result.end.status == DSTREAM_OK && !well))
+    set_stream_cause(b, end, well);
   bridge_flush(b);
 }
 
