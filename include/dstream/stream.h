@@ -70,9 +70,10 @@ struct dstream_stream_options {
                            and the end after a second interval; default 30000,
                            -1: never */
   int close_timeout_ms; /* a close gives the peer up when it has shown no sign
-                           of life for so long; default 5000.  One that is slow
-                           to take what was written shows some every 2 s, or
-                           every keepalive_ms of its own if that is less */
+                           of life for so long; default 5000.  Signs are that
+                           bytes are taken, that its system (TCP) answers while
+                           bytes wait, and pings, which a peer that is slow to
+                           read sends every 2 s if both know half-close */
   int drain_timeout_ms; /* how long a close waits in all for a peer that lives;
                            default 3600000 */
 };

@@ -620,11 +620,14 @@ void stream_core_progress(struct stream_core *core, uint64_t now_ms) {
     core->deadline_ms = core->drain_ms;
 }
 
-/* Between two pings. */
+/* Between two pings.  The eof capability says that the peer is one that waits
+ * for signs of life; one that just closes its socket must not be written to
+ * without need, as its system would drop what is under way. */
 static uint64_t ping_interval(const struct stream_core *core) {
   uint64_t ms = core->options.keepalive_ms;
-  return core->paused && ms > STREAM_PAUSED_PING_MS ? STREAM_PAUSED_PING_MS
-                                                    : ms;
+  return core->paused && core->eof && ms > STREAM_PAUSED_PING_MS
+             ? STREAM_PAUSED_PING_MS
+             : ms;
 }
 
 uint64_t stream_core_deadline(const struct stream_core *core) {

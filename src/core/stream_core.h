@@ -65,13 +65,14 @@ struct stream_core_options {
   const char *token; /* sent as "Authorization: Bearer ..." */
 
   uint64_t handshake_timeout_ms; /* client: from init to the 101; 0: none */
-  uint64_t keepalive_ms;     /* a ping after this long without a byte from the
-                                peer; silence for two intervals closes, once the
-                                peer has ever answered a ping (an endpoint that
-                                never does is left alone); 0: no pings.  While
-                                paused it judges nothing and pings more often,
-                                every STREAM_PAUSED_PING_MS: that tells a peer
-                                whose bytes wait unread that this end lives */
+
+  /* A ping after this long without a byte from the peer; silence for two
+   * intervals closes, once the peer has ever answered a ping (an endpoint that
+   * never does is left alone); 0: no pings.  While paused it judges nothing,
+   * and with eof it pings every STREAM_PAUSED_PING_MS at least: that tells a
+   * peer whose bytes wait unread that this end lives. */
+  uint64_t keepalive_ms;
+
   uint64_t close_timeout_ms; /* from the last sign of life in CLOSING: a control
                                 frame, or stream_core_progress; 0: the next tick
                                 ends it */

@@ -1140,7 +1140,7 @@ static void judges_nothing_while_paused(void **state) {
 /* Its pings tell a peer that waits how to tell slow from gone. */
 static void pings_more_often_while_paused(void **state) {
   (void)state;
-  struct stream_core_options options = {.keepalive_ms = 30000};
+  struct stream_core_options options = {.keepalive_ms = 30000, .eof = true};
   struct pair *pair = open_pair(&options);
   struct stream_core *core = &pair->client.core;
   uint8_t out[64];
@@ -1152,6 +1152,8 @@ static void pings_more_often_while_paused(void **state) {
     assert_int_equal(stream_core_tick(core, due_ms), STREAM_EV_NONE);
     assert_int_equal(pull_all(&pair->client, out, sizeof out), 6);
   }
+  core->eof = false; /* not to a peer that knows nothing of it */
+  assert_true(stream_core_deadline(core) == core->ping_ms + 30000);
   stream_core_set_paused(core, false, 50000);
   assert_int_equal(stream_core_deadline(core), 80000);
   free_pair(pair);
