@@ -172,23 +172,10 @@ int common_name(char out[ADDRESS_NAME_SIZE], const char *text) {
 
 /* ---- running ---- */
 
-static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-
 static void on_session_signal(void *user, int number) {
   struct session *session = user;
-  if ((session->ignored & 1u << number) == 0)
+  if (number != SIGHUP || !cli_hangup_ignored(session->signals))
     session->on_signal(session->user, number);
-}
-
-static unsigned ignored_signals(void) {
-  unsigned ignored = 0;
-  for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
-    struct sigaction action;
-    if (sigaction(signals[i], NULL, &action) == 0 &&
-        action.sa_handler == SIG_IGN)
-      ignored |= 1u << signals[i];
-  }
-  return ignored;
 }
 
 static int open_loop(struct session *session,
@@ -199,7 +186,6 @@ static int open_loop(struct session *session,
                       : common->verbose > 0 ? DSTREAM_LOG_INFO
                       : common->quiet       ? DSTREAM_LOG_ERROR
                                             : DSTREAM_LOG_WARNING;
-  session->ignored = ignored_signals();
   int status = dstream_loop_new(&session->loop, &options);
   if (status == DSTREAM_OK)
     status = cli_signals_new(&session->signals, session->loop,

@@ -82,14 +82,13 @@ struct session {
   struct cli_signals *signals;
   void (*on_signal)(void *user, int signal);
   void *user;
-  unsigned ignored; /* signals that were ignored at the start, as bits */
   uint64_t start_ms;
   char hub[ADDRESS_TEXT_SIZE]; /* host and port, for messages */
 };
 
-/* Makes loop and service.  on_signal is told of SIGINT, SIGTERM and SIGHUP,
- * unless the program was started with the signal ignored (nohup).  CLI_DONE, or
- * the exit status after a line on stderr. */
+/* Makes loop and service.  on_signal is told of SIGINT, SIGTERM and SIGHUP, of
+ * the last only if the program was not started with it ignored (nohup).
+ * CLI_DONE, or the exit status after a line on stderr. */
 int session_open(struct session *session, struct common_options *common,
                  unsigned max_streams,
                  void (*on_signal)(void *user, int signal), void *user);
