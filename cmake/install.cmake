@@ -22,6 +22,20 @@ if(DSTREAM_BUILD_HUB)
     DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 endif()
 
+if(DSTREAM_BUILD_TOOLS)
+  install(FILES docs/man/dstream.1 docs/man/dstream-agent.1
+    DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+  # The unit starts the program where it is installed.
+  file(READ packaging/systemd/dstream-agent.service unit)
+  string(REPLACE "ExecStart=/usr/bin/" "ExecStart=${CMAKE_INSTALL_FULL_BINDIR}/"
+    unit "${unit}")
+  file(WRITE ${PROJECT_BINARY_DIR}/dstream-agent.service "${unit}")
+  install(FILES ${PROJECT_BINARY_DIR}/dstream-agent.service
+    DESTINATION lib/systemd/system)
+  install(FILES packaging/dstream-agent/agent.json
+    DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
+endif()
+
 # What a static link needs.  Not Requires.private: that would ask everybody who
 # links the shared library for the development files of these.
 set(pc_private "-lwebsockets -lpaho-mqtt3as -lssl -lcrypto -lpthread")

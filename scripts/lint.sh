@@ -201,7 +201,7 @@ check_scripts() {
   done
   if command -v shellcheck >/dev/null; then
     find scripts tests .ci -type f \( -name '*.sh' -o -path '.ci/run' \) |
-      sort | xargs shellcheck -s bash -S warning -f gcc | found
+      sort | xargs shellcheck -x -P SCRIPTDIR -s bash -S warning -f gcc | found
   fi
 }
 

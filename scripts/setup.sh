@@ -57,6 +57,7 @@ nginx-light               command nginx        # the same: a web server
 iperf3                    command iperf3       # the same
 chromium                  command chromium     # the same: a browser
 netcat-openbsd            package              # the same: nc -N
+systemd                   command systemd-analyze # what the unit lets through
 iproute2                  command ip           # addresses of the tests
 procps                    command ps           # processes left behind
 nodejs                    command node         # the official device SDK

@@ -5,6 +5,7 @@
 # Everything waits for a line or an event, with a deadline; nothing is left.
 set -eu
 export LC_ALL=C
+unset http_proxy https_proxy HTTPS_PROXY all_proxy ALL_PROXY
 
 source_dir=${DSTREAM_SOURCE_DIR:?}
 bin=${DSTREAM_BINARY_DIR:?}/bin

@@ -133,6 +133,7 @@ note "peers that stopped reading for 10 s got every byte"
 
 restart_under_load() { # SIGNAL
   local i clients=() result
+  rm -f "$work"/load.*
   for i in 1 2 3 4; do
     peer client "$echo" --endless --save "$work/load.$i" \
       >"$work/load.$i.json" &

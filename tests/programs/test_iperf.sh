@@ -11,7 +11,7 @@ start_agent device-7 --target "iperf=127.0.0.1:$iperf_port"
 forward 1 device-7 iperf 0
 
 # --bidir needs two data connections for each of -P and the control connection.
-timeout 60 iperf3 -c 127.0.0.1 -p "${ports[0]}" --bidir -P 2 -n 64M -J \
+timeout 60 iperf3 -c 127.0.0.1 -p "${ports[0]}" --bidir -P 2 -t 2 -J \
   >"$work/iperf.json" || fail "iperf3: $(tail -5 "$work/iperf.json")"
 node -e '
   const end = JSON.parse(require("fs").readFileSync(process.argv[1])).end;

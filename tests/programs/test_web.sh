@@ -64,7 +64,7 @@ END
 }
 
 get() { # OPTIONS...
-  timeout 60 curl -sS --fail --noproxy '*' "$@"
+  timeout 60 curl -sS --fail "$@"
 }
 
 start_nginx
