@@ -205,6 +205,12 @@ static const char *served_name(const struct entry *entry) {
   return entry->name != NULL ? entry->name : "by SOCKS 5";
 }
 
+static void say_left_out(struct forward *f) {
+  if (f->left_out > 0)
+    cli_say("%u more lines like these were left out", f->left_out);
+  f->left_out = 0;
+}
+
 /* So many that a terminal or a journal is not flooded by a client that tries
  * again and again. */
 static bool may_say(struct forward *f) {
@@ -212,9 +218,7 @@ static bool may_say(struct forward *f) {
     f->left_out++;
     return false;
   }
-  if (f->left_out > 0)
-    cli_say("%u more lines like these were left out", f->left_out);
-  f->left_out = 0;
+  say_left_out(f);
   return true;
 }
 
@@ -405,6 +409,7 @@ static int run(struct forward *f, int argc, char **argv) {
     status = start(f);
   if (status == CLI_DONE) {
     dstream_loop_run(f->session.loop);
+    say_left_out(f);
     status = exit_status(f);
   }
   free_listeners(f);

@@ -121,24 +121,29 @@ static void test_a_reader_that_goes_away_in_silence(void **state) {
   assert_int_equal(tool_wait(&tool), 1);
 }
 
-/* One socket for both, as inetd and socat give it. */
-static void test_one_socket_for_both(void **state) {
-  (void)state;
-  int ends[2];
-  char back[16];
-  assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+/* One socket for both, as inetd and socat give it.  The open file is shared
+ * with whoever gave it: its flags are as they were, however the program ends.
+ */
+static int on_one_socket(struct tool *tool, const char *target, int ends[2]) {
   char line[128];
-  snprintf(line, sizeof line, "exec dstream connect pump-7 sum <&%d >&%d",
-           ends[1], ends[1]);
+  assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+  snprintf(line, sizeof line, "exec dstream connect -v pump-7 %s <&%d >&%d",
+           target, ends[1], ends[1]);
   fcntl(ends[1], F_SETFD, 0);
   const char *const arguments[] = {"bash", "-c", line, NULL};
+  tool_start(tool, arguments);
+  tool_wait_said(tool, "is open");
+  return fcntl(ends[1], F_GETFL) & O_NONBLOCK;
+}
+
+static void test_one_socket_for_both(void **state) {
+  (void)state;
   struct tool tool;
-  tool_start(&tool, arguments);
-  assert_int_equal(fcntl(ends[1], F_GETFL) & O_ACCMODE, O_RDWR);
+  int ends[2];
+  char back[16];
+  assert_int_not_equal(on_one_socket(&tool, "sum", ends), 0);
   client_send(ends[0], "1234567");
   shutdown(ends[0], SHUT_WR);
-  int flags = fcntl(ends[1], F_GETFL);
-  (void)flags;
   size_t len = 0;
   while (len < 8) {
     ssize_t n = read(ends[0], back + len, sizeof back - len);
@@ -147,10 +152,19 @@ static void test_one_socket_for_both(void **state) {
   }
   assert_memory_equal(back, "7 bytes\n", 8);
   assert_int_equal(tool_wait(&tool), 0);
-  /* The open file is shared with whoever gave it: as it was found. */
   assert_int_equal(fcntl(ends[1], F_GETFL) & O_NONBLOCK, 0);
   close(ends[0]);
   close(ends[1]);
+  static const int signals[] = {SIGTERM, SIGINT};
+  for (int again = 0; again < 2; again++) {
+    on_one_socket(&tool, "hold", ends);
+    if (again == 1)
+      kill(tool.pid, signals[0]);
+    tool_end(&tool, signals[again]);
+    assert_int_equal(fcntl(ends[1], F_GETFL) & O_NONBLOCK, 0);
+    close(ends[0]);
+    close(ends[1]);
+  }
 }
 
 /* ---- failures ---- */
