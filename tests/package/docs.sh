@@ -1,7 +1,8 @@
 #!/bin/bash
-# docs.sh SOURCE_DIR BINARY_DIR - the code in docs/device.md: every block of C
-# compiles by itself; the first, with the block of CMake, becomes a program that
-# is built against the installed library and answers a service through a hub.
+# docs.sh SOURCE_DIR BINARY_DIR - the code in docs/device.md and docs/proxy.md:
+# every block of C compiles by itself; the first of device.md, with its block of
+# CMake, becomes a program that is built against the installed library and
+# answers a service through a hub.
 set -eu
 source=$1
 build=$2
@@ -27,18 +28,25 @@ fail() {
 }
 
 # Blocks of one language: block-1, block-2, ...
-mkdir "$work/c" "$work/cmake"
-for language in c cmake; do
-  awk -v begin="\`\`\`$language" -v folder="$work/$language" '
+blocks() { # PAGE LANGUAGE FOLDER
+  mkdir "$3"
+  awk -v begin="\`\`\`$2" -v folder="$3" '
     $0 == "```" { inside = 0 }
     inside { print > (folder "/block-" count "." extension) }
-    $0 == begin { inside = 1; count++; extension = "c" }' "$page"
-done
-count=$(find "$work/c" -type f | wc -l)
-[ "$count" -ge 7 ] || fail "only $count blocks of C in $page"
+    $0 == begin { inside = 1; count++; extension = "c" }' "$1"
+}
+at_least() { # COUNT FOLDER PAGE
+  count=$(find "$2" -type f | wc -l)
+  [ "$count" -ge "$1" ] || fail "only $count blocks of C in $3"
+}
+blocks "$page" c "$work/c"
+blocks "$page" cmake "$work/cmake"
+blocks "$source/docs/proxy.md" c "$work/proxy"
+at_least 5 "$work/proxy" docs/proxy.md
+at_least 7 "$work/c" "$page"
 
 cmake --install "$build" --prefix "$work/prefix" >/dev/null
-for block in "$work"/c/*; do
+for block in "$work"/c/* "$work"/proxy/*; do
   for compiler in gcc clang; do
     command -v $compiler >/dev/null || continue
     $compiler -std=c11 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Werror \
