@@ -10,7 +10,6 @@
 #include <sys/socket.h>
 
 #include "core/container.h"
-#include "core/crypto.h"
 #include "core/end.h"
 
 /* Room in the send buffer that only control messages may use. */
@@ -44,6 +43,14 @@ void link_set_state(struct link *link, enum link_state state) {
   link->state = state;
 }
 
+const char *link_name(const struct link *link) {
+  if (link->pair != NULL)
+    return "the program at the other end";
+  if (link->peer[0] != '\0')
+    return link->peer;
+  return link->making != NULL ? link->making->host : "the peer";
+}
+
 /* ---- life ---- */
 
 static void link_free_now(struct loop_task *task) {
@@ -61,7 +68,7 @@ void link_destroy(struct link *link) {
   loop_timer_cancel(&link->timer);
   loop_timer_cancel(&link->idle_timer);
   loop_task_cancel(&link->work);
-  resolve_cancel(&link->query);
+  link_made(link);
   tls_free(link->tls);
   link->tls = NULL;
   if (link->out.buffer != NULL) {
@@ -71,13 +78,10 @@ void link_destroy(struct link *link) {
       free(link->out.buffer);
     link->out = (struct ring){0};
   }
-  free(link->answer);
   free(link->held);
   free(link->stash);
-  link->answer = NULL;
   link->held = NULL;
   link->stash = NULL;
-  crypto_wipe(link->proxy.authorization, sizeof link->proxy.authorization);
   loop_defer(link->loop, &link->free_task, link_free_now);
 }
 
@@ -193,8 +197,8 @@ static ssize_t send_ring(struct link *link) {
 
 static void end_broken(struct link *link, int error) {
   struct dstream_end end;
-  end_set(&end, DSTREAM_EIO, "the connection to %s broke: %s",
-          link->peer[0] != '\0' ? link->peer : link->host, strerror(error));
+  end_set(&end, DSTREAM_EIO, "the connection to %s broke: %s", link_name(link),
+          strerror(error));
   end.sys_errno = error;
   link_fail(link, &end);
 }
@@ -283,7 +287,7 @@ static void tell_drain(struct link *link) {
 static void fail_broken(struct link *link) {
   struct dstream_end end;
   end_set(&end, DSTREAM_ETLS, "TLS with %s failed while sending",
-          link->peer[0] != '\0' ? link->peer : link->host);
+          link_name(link));
   link_fail(link, &end);
 }
 
@@ -407,8 +411,6 @@ void link_fail(struct link *link, const struct dstream_end *why) {
   link_set_state(link, LINK_ENDED);
   loop_timer_cancel(&link->timer);
   link->peer_done = true;
-  free(link->answer);
-  link->answer = NULL;
   ring_drop(&link->out, link->out.len);
   link_update_want(link);
   if (link->callbacks.on_end != NULL)
@@ -552,8 +554,7 @@ static bool link_tell(struct link *link, uint8_t *data, size_t len) {
 static void link_up(struct link *link) {
   link_set_state(link, LINK_UP);
   loop_timer_cancel(&link->timer);
-  free(link->answer);
-  link->answer = NULL;
+  link_made(link);
   if (link->callbacks.on_up != NULL)
     link->callbacks.on_up(link->user);
 }
@@ -572,9 +573,9 @@ static bool link_handshake(struct link *link) {
   if (status != DSTREAM_OK) {
     char text[DSTREAM_TEXT_MAX];
     snprintf(text, sizeof text, "%s", error.text);
-    if (link->host[0] != '\0')
-      end_set(&error, status, "%s:%u: %.200s", link->host, (unsigned)link->port,
-              text);
+    if (link->making != NULL)
+      end_set(&error, status, "%s:%u: %.200s", link->making->host,
+              (unsigned)link->port, text);
     /* The alert says why to the peer, if it still gets out. */
     if (link->out.len > 0)
       (void)send_ring(link);
@@ -626,12 +627,12 @@ static void end_of_file(struct link *link) {
     return;
   case LINK_PROXYING:
     end_set(&end, DSTREAM_EPROXY, "the proxy %s:%u closed the connection",
-            link->proxy.host, (unsigned)link->proxy.port);
+            link->making->proxy.host, (unsigned)link->making->proxy.port);
     break;
   default:
     end_set(&end, DSTREAM_ETLS,
             "%s closed the connection during the TLS handshake",
-            link->host[0] != '\0' ? link->host : "the peer");
+            link->making != NULL ? link->making->host : "the peer");
   }
   link_fail(link, &end);
 }

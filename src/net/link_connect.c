@@ -34,8 +34,12 @@ static void end_timed_out(struct dstream_end *end, const struct link *link) {
       [LINK_PROXYING] = "waiting for the proxy to reach",
       [LINK_TLS] = "the TLS handshake with",
   };
-  end_set(end, DSTREAM_ETIMEDOUT, "timed out %s %s:%u", doing[link->state],
-          link->host, (unsigned)link->port);
+  if (link->making != NULL)
+    end_set(end, DSTREAM_ETIMEDOUT, "timed out %s %s:%u", doing[link->state],
+            link->making->host, (unsigned)link->port);
+  else
+    end_set(end, DSTREAM_ETIMEDOUT, "timed out %s %s", doing[link->state],
+            link_name(link));
 }
 
 /* The timer while not yet up: the address's share, or all that is left. */
@@ -45,8 +49,9 @@ void link_arm_connect_timer(struct link *link) {
     uint64_t now = loop_now_ms();
     wait = now < link->deadline_ms ? link->deadline_ms - now : 0;
   }
-  if (link->state == LINK_CONNECTING && link->answer != NULL &&
-      link->next_address < link->answer->count && wait > ADDRESS_TIMEOUT_MS)
+  if (link->state == LINK_CONNECTING &&
+      link->making->next_address < link->making->answer.count &&
+      wait > ADDRESS_TIMEOUT_MS)
     wait = ADDRESS_TIMEOUT_MS;
   if (wait != UINT64_MAX)
     loop_timer_set(link->loop, &link->timer, wait, on_connect_timer);
@@ -59,10 +64,11 @@ static void on_connect_timer(struct loop_timer *timer) {
   struct dstream_end end;
   end_timed_out(&end, link);
   bool over = link->deadline_ms != 0 && loop_now_ms() >= link->deadline_ms;
-  if (!over && link->unix_path && link->watch.fd < 0) {
+  if (!over && link->making != NULL && link->making->unix_path &&
+      link->watch.fd < 0) {
     link_try_unix(link);
   } else if (!over && link->state == LINK_CONNECTING) {
-    link->last_error = end;
+    link->making->last_error = end;
     loop_watch_close(&link->watch);
     link_try_address(link);
   } else {
@@ -92,9 +98,9 @@ static void set_socket_options(const struct link *link, int fd) {
 }
 
 static void connect_failed(struct link *link, int error) {
-  end_set(&link->last_error, DSTREAM_ECONNECT, "can't connect to %s: %s",
-          link->peer, strerror(error));
-  link->last_error.sys_errno = error;
+  end_set(&link->making->last_error, DSTREAM_ECONNECT,
+          "can't connect to %s: %s", link->peer, strerror(error));
+  link->making->last_error.sys_errno = error;
 }
 
 /* Starts connecting to one address; false: at once impossible. */
@@ -117,7 +123,8 @@ static bool start_connect(struct link *link, const struct sockaddr *address,
   int status = loop_watch_start(link->loop, &link->watch, fd, link_on_events);
   if (status != DSTREAM_OK) {
     link->watch.fd = -1;
-    end_set(&link->last_error, status, "can't connect to %s: %s", link->peer,
+    end_set(&link->making->last_error, status, "can't connect to %s: %s",
+            link->peer,
             status == DSTREAM_ELIMIT ? "too many connections of this process"
                                      : "out of memory");
     return false;
@@ -127,18 +134,18 @@ static bool start_connect(struct link *link, const struct sockaddr *address,
 
 static void link_try_address(struct link *link) {
   link_set_state(link, LINK_CONNECTING);
-  while (link->next_address < link->answer->count) {
-    unsigned i = link->next_address++;
+  while (link->making->next_address < link->making->answer.count) {
+    unsigned i = link->making->next_address++;
     const struct sockaddr *address =
-        (const struct sockaddr *)&link->answer->address[i].storage;
-    name_peer(link, address, link->answer->address[i].len);
-    if (start_connect(link, address, link->answer->address[i].len)) {
+        (const struct sockaddr *)&link->making->answer.address[i].storage;
+    name_peer(link, address, link->making->answer.address[i].len);
+    if (start_connect(link, address, link->making->answer.address[i].len)) {
       link_arm_connect_timer(link);
       link_update_want(link);
       return;
     }
   }
-  link_fail(link, &link->last_error);
+  link_fail(link, &link->making->last_error);
 }
 
 /* ---- the proxy ---- */
@@ -147,8 +154,8 @@ static void send_connect_request(struct link *link) {
   char request[LINK_PROXY_REQUEST_SIZE];
   link_set_state(link, LINK_PROXYING);
   link_arm_connect_timer(link);
-  size_t len =
-      link_proxy_request(&link->proxy, link->host, link->port, request);
+  size_t len = link_proxy_request(&link->making->proxy, link->making->host,
+                                  link->port, request);
   if (!link_out_ready(link)) {
     link_fail_no_memory(link);
     return;
@@ -170,8 +177,9 @@ void link_read_proxy(struct link *link, const uint8_t *data, size_t len) {
   }
   memcpy(link->stash + link->stash_len, data, len);
   link->stash_len += len;
-  int status = link_proxy_check(&link->proxy, (const char *)link->stash,
-                                link->stash_len, link->host, link->port, &end);
+  int status =
+      link_proxy_check(&link->making->proxy, (const char *)link->stash,
+                       link->stash_len, link->making->host, link->port, &end);
   if (status == DSTREAM_EAGAIN)
     return;
   free(link->stash);
@@ -192,13 +200,13 @@ void link_connected(struct link *link) {
   if (error != 0) {
     connect_failed(link, error);
     loop_watch_close(&link->watch);
-    if (link->answer != NULL)
+    if (link->making->answer.count > 0)
       link_try_address(link);
     else
-      link_fail(link, &link->last_error);
+      link_fail(link, &link->making->last_error);
     return;
   }
-  if (link->proxy.host[0] != '\0')
+  if (link->making->proxy.host[0] != '\0')
     send_connect_request(link);
   else
     link_begin(link);
@@ -206,9 +214,10 @@ void link_connected(struct link *link) {
 
 static void on_resolved(struct resolve_query *query,
                         const struct resolve_answer *answer) {
-  struct link *link = CONTAINER_OF(query, struct link, query);
+  struct link_making *making = CONTAINER_OF(query, struct link_making, query);
+  struct link *link = making->link;
   const char *host =
-      link->proxy.host[0] != '\0' ? link->proxy.host : link->host;
+      making->proxy.host[0] != '\0' ? making->proxy.host : making->host;
   struct dstream_end end;
   if (answer->error != 0) {
     end_set(&end, DSTREAM_ERESOLVE, "can't find the host %s: %s", host,
@@ -216,12 +225,7 @@ static void on_resolved(struct resolve_query *query,
     link_fail(link, &end);
     return;
   }
-  link->answer = malloc(sizeof *link->answer);
-  if (link->answer == NULL) {
-    link_fail_no_memory(link);
-    return;
-  }
-  *link->answer = *answer;
+  making->answer = *answer;
   link_try_address(link);
 }
 
@@ -231,7 +235,27 @@ static int link_add_tls(struct link *link, const char *host) {
   return tls_new(&link->tls, link->tls_config, host, &link->out);
 }
 
+static bool make(struct link *link, const char *host) {
+  link->making = calloc(1, sizeof *link->making);
+  if (link->making == NULL)
+    return false;
+  link->making->link = link;
+  snprintf(link->making->host, sizeof link->making->host, "%s", host);
+  return true;
+}
+
+void link_made(struct link *link) {
+  struct link_making *making = link->making;
+  if (making == NULL)
+    return;
+  link->making = NULL;
+  resolve_cancel(&making->query);
+  crypto_wipe(making->proxy.authorization, sizeof making->proxy.authorization);
+  free(making);
+}
+
 static void link_discard(struct link *link) {
+  link_made(link);
   tls_free(link->tls);
   free(link);
 }
@@ -240,23 +264,27 @@ int link_connect(struct link **out, dstream_loop *loop, const char *host,
                  uint16_t port, const struct link_proxy *proxy,
                  const struct link_options *options,
                  const struct link_callbacks *callbacks, void *user) {
-  if (strlen(host) >= sizeof((struct link *)0)->host)
+  if (strlen(host) >= sizeof((struct link_making *)0)->host)
     return DSTREAM_EINVAL;
   struct link *link = link_new(loop, options, callbacks, user);
   if (link == NULL)
     return DSTREAM_ENOMEM;
   link->watch.fd = -1;
-  snprintf(link->host, sizeof link->host, "%s", host);
+  if (!make(link, host)) {
+    link_discard(link);
+    return DSTREAM_ENOMEM;
+  }
   link->port = port;
   bool proxied = proxy != NULL && proxy->host[0] != '\0';
   if (proxied)
-    link->proxy = *proxy;
+    link->making->proxy = *proxy;
   if (options->connect_timeout_ms != 0)
     link->deadline_ms = loop_now_ms() + options->connect_timeout_ms;
   int status = link_add_tls(link, host);
   if (status == DSTREAM_OK)
-    status = resolve_start(loop, &link->query, proxied ? proxy->host : host,
-                           proxied ? proxy->port : port, on_resolved);
+    status =
+        resolve_start(loop, &link->making->query, proxied ? proxy->host : host,
+                      proxied ? proxy->port : port, on_resolved);
   if (status != DSTREAM_OK) {
     link_discard(link);
     return status;
@@ -268,14 +296,15 @@ int link_connect(struct link **out, dstream_loop *loop, const char *host,
 
 static void link_try_unix(struct link *link) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
-  memcpy(address.sun_path, link->host, strlen(link->host));
+  memcpy(address.sun_path, link->making->host, strlen(link->making->host));
   if (start_connect(link, (const struct sockaddr *)&address, sizeof address)) {
     link_arm_connect_timer(link);
     link_update_want(link);
-  } else if (link->last_error.sys_errno == EAGAIN && link->deadline_ms != 0) {
+  } else if (link->making->last_error.sys_errno == EAGAIN &&
+             link->deadline_ms != 0) {
     loop_timer_set(link->loop, &link->timer, UNIX_RETRY_MS, on_connect_timer);
   } else {
-    link_fail(link, &link->last_error);
+    link_fail(link, &link->making->last_error);
   }
 }
 
@@ -292,8 +321,11 @@ int link_connect_unix(struct link **out, dstream_loop *loop, const char *path,
   if (link == NULL)
     return DSTREAM_ENOMEM;
   link->watch.fd = -1;
-  link->unix_path = true;
-  snprintf(link->host, sizeof link->host, "%s", path);
+  if (!make(link, path)) {
+    link_discard(link);
+    return DSTREAM_ENOMEM;
+  }
+  link->making->unix_path = true;
   snprintf(link->peer, sizeof link->peer, "%.*s", (int)sizeof link->peer - 1,
            path);
   int status = link_add_tls(link, path);

@@ -27,6 +27,18 @@ enum link_state {
   LINK_ENDED       /* on_end was told; what is queued may still be sent */
 };
 
+/* What only connecting needs: most links are up, and there may be thousands. */
+struct link_making {
+  struct link *link;
+  char host[256];
+  bool unix_path; /* host is the path of a unix socket */
+  struct link_proxy proxy;
+  struct resolve_query query;
+  struct resolve_answer answer; /* count 0: none yet */
+  unsigned next_address;
+  struct dstream_end last_error; /* of the last address that failed */
+};
+
 struct link {
   dstream_loop *loop;
   enum link_state state;
@@ -37,20 +49,15 @@ struct link {
   struct loop_timer timer; /* connect timeout, address timeout, linger */
   struct loop_task work;   /* flush and resume, once for each callback */
   struct loop_task free_task;
-  struct resolve_query query;
   uint64_t deadline_ms; /* of connecting, then of lingering; 0: none */
 
   struct link_pair *pair; /* instead of a socket; it owns watch */
 
   struct tls *tls;
   const struct tls_config *tls_config;
-  char host[256];
   uint16_t port;
-  struct link_proxy proxy;
-  struct resolve_answer *answer; /* while connecting */
-  bool unix_path;                /* host is the path of a unix socket */
-  unsigned next_address;
   int socket_buffer;
+  struct link_making *making; /* of one that connects, until it is up */
 
   struct ring out;
   size_t out_size;
@@ -77,7 +84,6 @@ struct link {
   bool idle_armed;
   struct loop_timer idle_timer;
 
-  struct dstream_end last_error; /* of the last address that failed */
   char peer[INET6_ADDRSTRLEN + 9];
 };
 
@@ -111,7 +117,13 @@ void link_begin(struct link *link);
 /* What the descriptor is ready for. */
 void link_on_events(struct loop_watch *watch, unsigned events);
 
+/* Who is at the other end, for a person. */
+const char *link_name(const struct link *link);
+
 /* ---- link_connect.c ---- */
+
+/* Releases link->making, if there is one. */
+void link_made(struct link *link);
 
 /* Sets the timer of a link that is not up yet: for the address, or for all. */
 void link_arm_connect_timer(struct link *link);

@@ -141,7 +141,7 @@ void link_pair_free(struct link_pair *pair) {
 
 static void fail_unread(struct link *link) {
   struct dstream_end end;
-  end_set(&end, DSTREAM_EIO, "%s reads no more", link->host);
+  end_set(&end, DSTREAM_EIO, "%s reads no more", link_name(link));
   end.sys_errno = EPIPE;
   link_fail(link, &end);
 }
@@ -217,7 +217,6 @@ int link_adopt_pair(struct link **out, dstream_loop *loop, int in_fd,
       close(out_fd);
     return DSTREAM_ENOMEM;
   }
-  snprintf(link->host, sizeof link->host, "the program at the other end");
   link->pair = pair;
   pair->link = link;
   int status = DSTREAM_ESYSTEM;
