@@ -317,22 +317,32 @@ static void test_target_refuses_then_comes_up(void **state) {
 }
 
 /* A backlog that is full: SYNs are dropped. */
-static void test_target_times_out(void **state) {
-  (void)state;
-  struct local fill[8];
+#define FILL 8
+static struct local fill[FILL];
+
+static void fill_backlog(void) {
   memset(fill, 0, sizeof fill);
   loop_watch_want(&server.watch, 0);
   assert_int_equal(listen(server.watch.fd, 1), 0);
-  for (int i = 0; i < 8; i++)
+  for (int i = 0; i < FILL; i++)
     local_connect(&fill[i], server.address,
                   &(struct local_plan){.kind = LOCAL_SENDER});
+}
+
+static void empty_backlog(void) {
+  for (int i = 0; i < FILL; i++)
+    local_close(&fill[i]);
+}
+
+static void test_target_times_out(void **state) {
+  (void)state;
+  fill_backlog();
   struct dstream_targets_options options = base;
   options.connect_timeout_ms = 300;
   target_device_replace(&device, &options);
   refused("echo", ": timed out");
   assert_int_equal(device.events.count[DSTREAM_PROXY_FAILED], 1);
-  for (int i = 0; i < 8; i++)
-    local_close(&fill[i]);
+  empty_backlog();
 }
 
 static void test_limit_in_all(void **state) {
@@ -546,14 +556,8 @@ static void test_bad_options(void **state) {
 
 static void test_free_while_connecting(void **state) {
   (void)state;
-  struct local fill[8];
   struct peer peers[3];
-  memset(fill, 0, sizeof fill);
-  loop_watch_want(&server.watch, 0);
-  assert_int_equal(listen(server.watch.fd, 1), 0);
-  for (int i = 0; i < 8; i++)
-    local_connect(&fill[i], server.address,
-                  &(struct local_plan){.kind = LOCAL_SENDER});
+  fill_backlog();
   struct target_device other;
   target_device_start(&other, &hub, "other", &base);
   struct call call = {.device = "other", .name = "echo"};
@@ -568,8 +572,34 @@ static void test_free_while_connecting(void **state) {
     assert_false(peers[i].end.status == DSTREAM_OK);
     peer_clear(&peers[i]);
   }
-  for (int i = 0; i < 8; i++)
-    local_close(&fill[i]);
+  empty_backlog();
+}
+
+/* One stream runs, another one's target is being connected to. */
+static void test_hub_goes_and_comes(void **state) {
+  (void)state;
+  struct peer running;
+  struct peer opening;
+  struct dstream_targets_options options = base;
+  options.connect_timeout_ms = 1500;
+  target_device_replace(&device, &options);
+  open_peer(&running, 1000, 1000);
+  wait_done(&running);
+  fill_backlog();
+  open_peer(&opening, 1, 1);
+  WAIT(dstream_targets_count(device.targets) == 2);
+  assert_int_equal(hub_fixture_kill(&hub), 0);
+  WAIT(running.closes == 1 && opening.closes == 1);
+  WAIT(server.locals[0]->resets == 1);
+  WAIT(dstream_targets_count(device.targets) == 0);
+  assert_int_equal(device.events.count[DSTREAM_PROXY_FAILED], 1);
+  assert_int_equal(device.events.count[DSTREAM_PROXY_CLOSED], 1);
+  assert_int_equal(hub_fixture_run(&hub), 0);
+  empty_backlog();
+  restart_server(&echo_plan);
+  WAIT(device.ready);
+  peer_clear(&running);
+  peer_clear(&opening);
 }
 
 static void test_device_stops_with_streams(void **state) {
@@ -658,6 +688,7 @@ int main(void) {
       TEST(test_bad_options),
       TEST(test_free_while_connecting),
       TEST(test_device_stops_with_streams),
+      TEST(test_hub_goes_and_comes),
       TEST(test_200_streams_leave_nothing),
   };
   test_choose();
