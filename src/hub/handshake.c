@@ -18,6 +18,9 @@
 #define NEVER         UINT64_MAX
 /* The gateway keeps this deadline; ours only cleans up after a fault. */
 #define SIDES_GRACE_MS 10000
+/* A device knows that it is connected before this hub does, by what the broker
+ * takes to tell: a service that it told must not be refused. */
+#define PRESENCE_LAG_MS 100
 
 enum state { WAIT_DEVICE, WAIT_ANSWER, WAIT_SIDES };
 
@@ -437,14 +440,13 @@ static bool begin(struct handshake_pending *p) {
   SAY(p, INFO, "service asked for %s on %s", p->name, p->client);
   if (h->world.is_ready(h->user, p->client))
     return ask_first(p);
-  if (p->connect_timeout_s == 0) {
-    fail(p, HUB_ERROR_OFFLINE, 0, "Timed out waiting for device to connect.");
-    return false;
-  }
-  SAY(p, INFO, "device is not connected, waiting up to %d s",
-      p->connect_timeout_s);
-  set_state(p, WAIT_DEVICE,
-            p->started_ms + (uint64_t)p->connect_timeout_s * 1000);
+  uint64_t wait_ms = (uint64_t)p->connect_timeout_s * 1000;
+  if (wait_ms == 0)
+    wait_ms = PRESENCE_LAG_MS;
+  else
+    SAY(p, INFO, "device is not connected, waiting up to %d s",
+        p->connect_timeout_s);
+  set_state(p, WAIT_DEVICE, p->started_ms + wait_ms);
   return true;
 }
 

@@ -285,6 +285,8 @@ static void test_offline(void **state) {
   dstream_stream_close(peer.stream);
   WAIT(peer.closes == 1);
   world_device_end(&late);
+  assert_int_equal(
+      hub_fixture_wait_log(&hub, "late disconnected", WAIT_DEFAULT_MS), 0);
   call.connect_wait_s = 0;
   world_open_fails(service, &call, DSTREAM_EOFFLINE, 404103, NULL);
   peer_clear(&peer);
