@@ -2,6 +2,7 @@
  * this process, streams of the library and hand-made frames against them. */
 #include <fcntl.h>
 #include <ftw.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -1049,7 +1050,8 @@ static void test_small_buffers(void **state) {
   peer_clear(&reader);
 }
 
-#define STALLED 50
+#define STALLED    50
+#define MEMORY_MAX (350 * 1024)
 
 static void test_50_stalled_streams_beside_one_that_runs(void **state) {
   (void)state;
@@ -1088,6 +1090,56 @@ static void test_50_stalled_streams_beside_one_that_runs(void **state) {
     assert_peer_ended(&sender[i], true, DSTREAM_OK, NULL);
     assert_peer_ended(&reader[i], true, DSTREAM_ECLOSED, NULL);
     assert_same_bytes(&sender[i], &reader[i]);
+    peer_clear(&sender[i]);
+    peer_clear(&reader[i]);
+  }
+}
+
+/* What the system keeps for the process is not counted: it is to keep little.
+ */
+static void shrink_send_buffers(void) {
+  int size = 8192;
+  for (int fd = 3; fd < 512; fd++)
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+}
+
+static size_t allocated(void) {
+  struct mallinfo2 info = mallinfo2();
+  return info.uordblks + info.hblkhd;
+}
+
+/* Of a stream that stalls the sender holds its queue, the hub another, each of
+ * 128 KB, and what was read beyond them is little. */
+static void test_memory_of_stalled_streams(void **state) {
+  (void)state;
+  static struct peer sender[STALLED];
+  static struct peer reader[STALLED];
+  static struct ticket t[STALLED];
+  for (int i = 0; i < STALLED; i++) {
+    announce(&t[i]);
+    peer_init(&sender[i], PEER_SENDER, 1, 0);
+    peer_init(&reader[i], PEER_SENDER, 0, 1);
+    sender[i].piece = i % 2 == 0 ? 0 : 64;
+    reader[i].stalled = true;
+    dial(&reader[i], &t[i], DEVICE);
+    dial(&sender[i], &t[i], SERVICE);
+    wait_done(&reader[i]);
+  }
+  shrink_send_buffers();
+  size_t before = allocated();
+  for (int i = 0; i < STALLED; i++)
+    peer_send_more(&sender[i], 64u << 20);
+  for (int i = 0; i < STALLED; i++)
+    WAIT_MS(reader[i].received == PEER_WINDOW, 60000);
+  for (int i = 0; i < STALLED; i++)
+    wait_still(&sender[i].sent, 50);
+  size_t each = (allocated() - before) / STALLED;
+  print_message("%zu KB each\n", each / 1024);
+  if (!TEST_SANITIZED)
+    assert_in_range(each, 128 * 1024, MEMORY_MAX);
+  for (int i = 0; i < STALLED; i++) {
+    dstream_stream_abort(reader[i].stream);
+    WAIT(sender[i].closes == 1 && reader[i].closes == 1);
     peer_clear(&sender[i]);
     peer_clear(&reader[i]);
   }
@@ -1708,6 +1760,7 @@ int main(void) {
       TEST(test_a_reader_that_stalls),
       TEST(test_small_buffers),
       TEST(test_50_stalled_streams_beside_one_that_runs),
+      TEST(test_memory_of_stalled_streams),
       TEST(test_close_delivers_what_was_written),
       TEST(test_abort_beside_a_stalled_side),
       TEST(test_half_close_from_each_side),
