@@ -346,13 +346,16 @@ size_t link_queued(const struct link *link) {
 }
 
 bool link_is_slow(const struct link *link) {
-  if (link->out.len == 0 || link->state != LINK_UP)
+  int bytes = 0;
+  if (link->state != LINK_UP || link->pair != NULL)
+    return link->out.len > 0;
+  if (link->out.len == 0 &&
+      (ioctl(link->watch.fd, TIOCOUTQ, &bytes) != 0 || bytes <= 0))
     return false;
 #ifdef __linux__
   struct tcp_info info;
   socklen_t len = sizeof info;
-  if (link->pair == NULL &&
-      getsockopt(link->watch.fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
+  if (getsockopt(link->watch.fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
     return info.tcpi_probes < UNANSWERED_MAX &&
            info.tcpi_retransmits < UNANSWERED_MAX;
 #endif

@@ -108,8 +108,8 @@ bool link_has_control_space(const struct link *link);
 /* How many bytes (of ciphertext, with TLS) wait for the socket. */
 size_t link_queued(const struct link *link);
 
-/* True when bytes wait for the socket and the peer's system (TCP) answers: it
- * is slow to take them, not gone. */
+/* True when bytes wait here or in the system for the peer, whose system (TCP)
+ * answers: it is slow to take them, not gone. */
 bool link_is_slow(const struct link *link);
 
 /* Queues len bytes (0 < len <= link_space) as one TLS record; sent when the

@@ -57,7 +57,7 @@ static int half_prepare(struct half *half) {
                          : fcntl(half->fd, F_SETFL, half->flags | O_NONBLOCK);
 }
 
-/* Waits for events, with the errors that always come along; ~0: for none. */
+/* Waits for events, with the errors that always come along, or no more. */
 static void half_wait(struct link_pair *pair, struct half *half,
                       uint32_t events, bool wanted) {
   if (half->fd < 0 || half->always || (!wanted && !half->added) ||
