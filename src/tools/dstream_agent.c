@@ -17,6 +17,7 @@
 #include "tools/agent_options.h"
 #include "tools/cli.h"
 #include "tools/notify.h"
+#include "tools/settle.h"
 
 #define FDS_MIN        64
 #define FDS_PER_STREAM 4 /* two, and twice as many while they hang up */
@@ -34,6 +35,7 @@ struct agent {
   dstream_targets *targets;
   struct cli_signals *signals;
   struct loop_timer watchdog_timer;
+  struct settle settle;
   struct loop_timer status_timer; /* set: there is news for STATUS */
   unsigned fds;                   /* how many descriptors there may be */
   enum dstream_device_state state;
@@ -151,6 +153,7 @@ static void on_stopped(dstream_device *device, void *user) {
 static void on_event(void *user, const struct dstream_proxy_event *event) {
   struct agent *agent = user;
   agent_log_event(&agent->log, event);
+  settle_note(&agent->settle);
   status_changed(agent);
 }
 
@@ -282,6 +285,7 @@ static int make_loop(struct agent *agent, struct dstream_end *error) {
   else
     end_set(error, status, "can't make a loop: %s",
             dstream_status_text(status));
+  settle_begin(&agent->settle, agent->loop);
   return status;
 }
 
@@ -336,6 +340,7 @@ static int make(struct agent *agent, const char *connection_string,
 static void clean_up(struct agent *agent) {
   loop_timer_cancel(&agent->watchdog_timer);
   loop_timer_cancel(&agent->status_timer);
+  settle_end(&agent->settle);
   agent_log_end(&agent->log);
   cli_signals_free(agent->signals);
   dstream_device_free(agent->device);

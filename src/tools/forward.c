@@ -10,6 +10,7 @@
 #include "core/bucket.h"
 #include "net/loop.h"
 #include "tools/explain.h"
+#include "tools/settle.h"
 
 #define FORWARDS_MAX    256
 #define CONNECTIONS     256
@@ -96,6 +97,7 @@ struct forward {
   unsigned running;
   bool ending; /* a signal came */
   struct loop_timer timer;
+  struct settle settle;
   struct bucket lines;
   unsigned left_out;
 };
@@ -266,6 +268,7 @@ static bool is_news(const struct forward *f,
 static void on_event(void *user, const struct dstream_proxy_event *event) {
   struct entry *entry = user;
   const struct dstream_bridge_result *result = event->result;
+  settle_note(&entry->forward->settle);
   if (event->kind == DSTREAM_PROXY_OPENED || (result != NULL && result->opened))
     say_progress(entry, event);
   if (result == NULL)
@@ -405,6 +408,7 @@ static int run(struct forward *f, int argc, char **argv) {
   status =
       session_open(&f->session, f->common,
                    streams < STREAMS_MAX ? streams : STREAMS_MAX, on_signal, f);
+  settle_begin(&f->settle, f->session.loop);
   if (status == CLI_DONE)
     status = start(f);
   if (status == CLI_DONE) {
@@ -413,6 +417,7 @@ static int run(struct forward *f, int argc, char **argv) {
     status = exit_status(f);
   }
   free_listeners(f);
+  settle_end(&f->settle);
   session_close(&f->session);
   return status;
 }

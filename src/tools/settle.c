@@ -1,0 +1,37 @@
+#include "tools/settle.h"
+
+#include <malloc.h>
+
+#include "core/container.h"
+
+/* Longer than a link takes to give its buffers back. */
+#define QUIET_MS 4000
+/* Fewer are not worth the walk through the heap. */
+#define BURST 32
+
+static void on_quiet(struct loop_timer *timer) {
+  struct settle *settle = CONTAINER_OF(timer, struct settle, timer);
+  if (settle->changes != settle->seen) {
+    settle->seen = settle->changes;
+    loop_timer_set(settle->loop, &settle->timer, QUIET_MS, on_quiet);
+    return;
+  }
+  if (settle->changes >= BURST)
+    malloc_trim(0);
+  settle->changes = settle->seen = 0;
+}
+
+void settle_begin(struct settle *settle, dstream_loop *loop) {
+  settle->loop = loop;
+}
+
+void settle_note(struct settle *settle) {
+  if (settle->changes++ > 0)
+    return;
+  settle->seen = settle->changes;
+  loop_timer_set(settle->loop, &settle->timer, QUIET_MS, on_quiet);
+}
+
+void settle_end(struct settle *settle) {
+  loop_timer_cancel(&settle->timer);
+}
