@@ -124,8 +124,8 @@ struct stream_core {
   uint8_t control_len;
   uint8_t out[512]; /* whole frames waiting for stream_core_pull */
   size_t out_len;
-  size_t out_begun;   /* bytes of the first one, when part of it was pulled */
-  uint8_t masks[256]; /* random bytes for mask keys, drawn in bulk */
+  size_t out_begun;  /* bytes of the first one, when part of it was pulled */
+  uint8_t masks[64]; /* random bytes for mask keys, drawn in bulk */
   size_t masks_used;
 };
 

@@ -3,6 +3,9 @@
 #include "net/link_inside.h"
 
 #include <assert.h>
+#include <unistd.h>
+
+#ifdef __linux__
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,7 +14,6 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "core/container.h"
 #include "core/end.h"
@@ -232,3 +234,40 @@ int link_adopt_pair(struct link **out, dstream_loop *loop, int in_fd,
   *out = link;
   return DSTREAM_OK;
 }
+
+#else /* no pair is ever made */
+
+int link_adopt_pair(struct link **out, dstream_loop *loop, int in_fd,
+                    int out_fd, const struct link_options *options,
+                    const struct link_callbacks *callbacks, void *user) {
+  (void)out, (void)loop, (void)options, (void)callbacks, (void)user;
+  close(in_fd);
+  if (out_fd != in_fd)
+    close(out_fd);
+  return DSTREAM_ESYSTEM;
+}
+
+ssize_t link_pair_read(const struct link_pair *pair, uint8_t *data,
+                       size_t size) {
+  (void)pair, (void)data, (void)size;
+  return -1;
+}
+
+ssize_t link_pair_write(const struct link_pair *pair, const struct iovec *parts,
+                        int count) {
+  (void)pair, (void)parts, (void)count;
+  return -1;
+}
+
+void link_pair_want(struct link_pair *pair, unsigned want) {
+  (void)pair, (void)want;
+}
+
+void link_pair_shutdown(struct link_pair *pair) {
+  (void)pair;
+}
+
+void link_pair_free(struct link_pair *pair) {
+  assert(pair == NULL);
+}
+#endif

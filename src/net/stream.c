@@ -22,7 +22,7 @@ enum life {
   LIFE_WAITING,  /* exists, not dialled.  DIALLING, ENDING */
   LIFE_DIALLING, /* the link connects.  RUNNING, ENDING */
   LIFE_RUNNING,  /* the link is up, the core rules.  ENDING */
-  LIFE_ENDING    /* `end` is set, on_close is about to be told */
+  LIFE_ENDING    /* core.end is set, on_close is about to be told */
 };
 
 struct dstream_stream {
@@ -55,7 +55,6 @@ struct dstream_stream {
   struct loop_timer timer;
   uint64_t timer_due_ms;
   struct loop_task end_task;
-  struct dstream_end end;
   char *host; /* for the upgrade */
   char *path;
   char *token;
@@ -82,7 +81,7 @@ static void tell_end(dstream_stream *s) {
   loop_timer_cancel(&s->timer);
   loop_task_cancel(&s->end_task);
   if (s->callbacks.on_close != NULL)
-    s->callbacks.on_close(s, s->user, &s->end);
+    s->callbacks.on_close(s, s->user, &s->core.end);
   if (s->gone != NULL)
     s->gone(s->owner, s);
   stream_core_clear(&s->core);
@@ -99,7 +98,8 @@ static void stream_finish(dstream_stream *s, const struct dstream_end *end,
                           bool orderly) {
   if (s->life == LIFE_ENDING)
     return;
-  s->end = *end;
+  if (end != &s->core.end)
+    s->core.end = *end; /* the core has nothing more to say */
   s->life = LIFE_ENDING;
   if (orderly)
     link_close(s->link, s->close_timeout_ms);
