@@ -13,21 +13,8 @@
 #define NAME_PREFIX "tcp~"
 #define HOST_MAX    253 /* RFC 1035 2.3.4, as text without the final dot */
 
-static bool letter_or_digit(char c) {
-  return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-         (c >= '0' && c <= '9');
-}
-
-static bool only(struct slice text, const char *others) {
-  for (size_t i = 0; i < text.len; i++)
-    if (!letter_or_digit(text.p[i]) &&
-        (text.p[i] == '\0' || strchr(others, text.p[i]) == NULL))
-      return false;
-  return true;
-}
-
 static bool is_name(struct slice host) {
-  if (host.len == 0 || host.len > HOST_MAX || !only(host, "-._"))
+  if (host.len == 0 || host.len > HOST_MAX || !slice_only(host, "-._"))
     return false;
   for (size_t i = 0; i < host.len; i++)
     if (host.p[i] == '.' && (i == 0 || host.p[i - 1] == '.'))
@@ -38,7 +25,7 @@ static bool is_name(struct slice host) {
 static bool is_ipv6(struct slice host) {
   char text[INET6_ADDRSTRLEN];
   struct in6_addr address;
-  if (host.len == 0 || host.len >= sizeof text || !only(host, ":."))
+  if (host.len == 0 || host.len >= sizeof text || !slice_only(host, ":."))
     return false;
   memcpy(text, host.p, host.len);
   text[host.len] = '\0';
@@ -248,7 +235,7 @@ int address_from_name(struct address *out, const char *name) {
   if (tilde == NULL || !address_parse_port(slice_of(tilde + 1), &parsed.port))
     return DSTREAM_EINVAL;
   struct slice plain = {host, (size_t)(tilde - host)};
-  if (!only(plain, "-._"))
+  if (!slice_only(plain, "-._"))
     return DSTREAM_EINVAL;
   set_host(&parsed, plain);
   replace(parsed.host, '_', ':');
@@ -263,5 +250,6 @@ int address_from_name(struct address *out, const char *name) {
 
 bool address_target_name_valid(const char *name) {
   size_t len = strlen(name);
-  return len > 0 && len < ADDRESS_NAME_SIZE && only(slice_of(name), "-._");
+  return len > 0 && len < ADDRESS_NAME_SIZE &&
+         slice_only(slice_of(name), "-._");
 }

@@ -123,22 +123,9 @@ static int copy(struct parse *parse, int name, char **out) {
   return DSTREAM_OK;
 }
 
-static bool letter_or_digit(char c) {
-  return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-         (c >= '0' && c <= '9');
-}
-
-static bool only(struct slice text, const char *others) {
-  for (size_t i = 0; i < text.len; i++)
-    if (!letter_or_digit(text.p[i]) &&
-        (text.p[i] == '\0' || strchr(others, text.p[i]) == NULL))
-      return false;
-  return true;
-}
-
 bool conn_string_id_valid(struct slice id) {
   return id.len > 0 && id.len <= CONN_STRING_ID_MAX &&
-         only(id, "-.+%_#*?!(),:=@$'");
+         slice_only(id, "-.+%_#*?!(),:=@$'");
 }
 
 static int copy_id(struct parse *parse, int name, char **out) {
@@ -152,7 +139,7 @@ static int copy_id(struct parse *parse, int name, char **out) {
 static int copy_host(struct parse *parse, int name, char **out) {
   struct slice value = parse->values[name];
   if (value.p != NULL &&
-      (value.len > CONN_STRING_HOST_MAX || !only(value, ".-_")))
+      (value.len > CONN_STRING_HOST_MAX || !slice_only(value, ".-_")))
     return fail(parse, name,
                 "must be a host name, without a scheme, a port or a path");
   return copy(parse, name, out);

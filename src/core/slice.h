@@ -22,6 +22,18 @@ static inline bool slice_eq(struct slice s, const char *text) {
   return s.len == strlen(text) && (s.len == 0 || memcmp(s.p, text, s.len) == 0);
 }
 
+/* Nothing but ASCII letters, digits and characters of `others`. */
+static inline bool slice_only(struct slice s, const char *others) {
+  for (size_t i = 0; i < s.len; i++) {
+    char c = s.p[i];
+    bool plain = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+                 (c >= '0' && c <= '9');
+    if (!plain && (c == '\0' || strchr(others, c) == NULL))
+      return false;
+  }
+  return true;
+}
+
 /* ASCII letters compare without their case. */
 static inline bool slice_eq_nocase(struct slice s, const char *text) {
   return s.len == strlen(text) &&

@@ -43,6 +43,17 @@ static void test_eq_nocase(void **state) {
   assert_true(slice_eq_nocase((struct slice){"ABCdef", 3}, "abc"));
 }
 
+static void test_only(void **state) {
+  (void)state;
+  assert_true(slice_only(SLICE_LITERAL("azAZ09"), ""));
+  assert_true(slice_only(SLICE_LITERAL("a-b.c"), "-."));
+  assert_false(slice_only(SLICE_LITERAL("a-b"), "."));
+  assert_false(slice_only(SLICE_LITERAL("a\0b"), "-."));
+  assert_false(slice_only(SLICE_LITERAL("@[`{/:"), ""));
+  assert_false(slice_only(SLICE_LITERAL("\xe4"), ""));
+  assert_true(slice_only((struct slice){NULL, 0}, ""));
+}
+
 /* memcmp must not be given NULL, not even for no bytes. */
 static void test_nothing(void **state) {
   (void)state;
@@ -59,6 +70,7 @@ int main(void) {
       cmocka_unit_test(test_making),
       cmocka_unit_test(test_eq),
       cmocka_unit_test(test_eq_nocase),
+      cmocka_unit_test(test_only),
       cmocka_unit_test(test_nothing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
