@@ -1,6 +1,7 @@
 #include "proxy/bridge.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,10 @@
 #define PATIENCE_MS 3600000
 /* The same when the end is a failure. */
 #define HURRY_MS 10000
+/* When a socket takes no more bytes (its peer reset it), what it sent before is
+ * still read and passed on; but no longer than this, and it is looked for when
+ * nothing has moved for so long. */
+#define LOST_MS 5000
 /* What a hub says in a Close 1011 when it lost the connection to an end. */
 #define HUB_LOST "WS disconnected"
 /* How long the socket's peer may take to end its direction when all is over. */
@@ -62,15 +67,17 @@ struct dstream_bridge {
   bool awaits_stream; /* bridge_stream_begin was called */
   bool peer_done;     /* the socket's peer ended its direction */
   bool stream_done;   /* ... and the other end of the stream its own */
+  bool lost;          /* the socket takes no more: what comes is dropped */
   bool has_cause;     /* result.end is set */
   bool reset;         /* the socket is to be reset */
 
   uint64_t idle_ms;
   uint64_t total_ms;
   uint64_t opened_ms;
-  uint64_t moved_ms; /* when bytes moved last */
-  uint64_t limit_ms; /* of the state after OPEN */
-  uint64_t timer_ms; /* when the timer will fire */
+  uint64_t moved_ms;  /* when bytes moved last */
+  uint64_t looked_ms; /* when the timer last looked for a lost socket */
+  uint64_t limit_ms;  /* of the state after OPEN */
+  uint64_t timer_ms;  /* when the timer will fire */
   struct loop_timer timer;
   struct loop_task task;
   struct dstream_bridge_result result;
@@ -80,6 +87,8 @@ struct dstream_bridge {
 
 static void bridge_arm(struct dstream_bridge *b);
 static void bridge_flush(struct dstream_bridge *b);
+static void on_peer_failed(struct dstream_bridge *b,
+                           const struct dstream_end *why);
 
 /* ---- the end ---- */
 
@@ -135,6 +144,27 @@ static void set_peer_cause(struct dstream_bridge *b,
   end_set(&end, why->status, "%s: %.150s", b->peer, text);
   end.sys_errno = why->sys_errno;
   set_cause(b, &end);
+}
+
+static void set_broken_pipe(struct dstream_bridge *b) {
+  struct dstream_end end;
+  end_set(&end, DSTREAM_EIO, "%s", strerror(EPIPE));
+  end.sys_errno = EPIPE;
+  set_peer_cause(b, &end);
+}
+
+/* Bytes that were dropped from the queue without having been sent. */
+static bool queue_was_dropped(const struct dstream_bridge *b) {
+  return b->owed > 0 && link_queued(b->link) == 0;
+}
+
+static void socket_lost(struct dstream_bridge *b) {
+  size_t n = b->owed;
+  b->owed = 0;
+  b->lost = true;
+  b->limit_ms = loop_now_ms() + LOST_MS;
+  bridge_arm(b);
+  dstream_stream_consume(b->stream, n);
 }
 
 /* The FIN is out, or as good as. */
@@ -231,6 +261,10 @@ static uint64_t bridge_due(const struct dstream_bridge *b) {
     due = b->limit_ms;
   if (b->state == BRIDGE_LINGERING || !b->result.opened)
     return due;
+  if (b->state == BRIDGE_OPEN && b->lost)
+    due = b->limit_ms;
+  else if (b->state == BRIDGE_OPEN && b->owed > 0)
+    due = (b->moved_ms > b->looked_ms ? b->moved_ms : b->looked_ms) + LOST_MS;
   if (b->idle_ms != 0 && b->moved_ms + b->idle_ms < due)
     due = b->moved_ms + b->idle_ms;
   if (b->total_ms != 0 && b->opened_ms + b->total_ms < due)
@@ -241,6 +275,10 @@ static uint64_t bridge_due(const struct dstream_bridge *b) {
 static void set_time_cause(struct dstream_bridge *b) {
   struct dstream_end end;
   uint64_t now = loop_now_ms();
+  if (b->state == BRIDGE_OPEN && b->lost) {
+    set_broken_pipe(b);
+    return;
+  }
   bool idle = b->idle_ms != 0 && now >= b->moved_ms + b->idle_ms;
   if (b->state == BRIDGE_OPEN && idle)
     end_set(&end, DSTREAM_ETIMEDOUT, "%s: idle for %llu s", b->self,
@@ -260,6 +298,9 @@ static void set_time_cause(struct dstream_bridge *b) {
 static void on_timer(struct loop_timer *timer) {
   struct dstream_bridge *b = CONTAINER_OF(timer, struct dstream_bridge, timer);
   b->timer_ms = UINT64_MAX;
+  b->looked_ms = loop_now_ms();
+  if (b->state == BRIDGE_OPEN && queue_was_dropped(b))
+    socket_lost(b);
   if (loop_now_ms() < bridge_due(b)) {
     bridge_arm(b);
     return;
@@ -338,6 +379,13 @@ static void on_link_sent(void *user) {
  * end knows no half-close, all of it. */
 static void on_peer_done(struct dstream_bridge *b) {
   b->peer_done = true;
+  if (b->lost || (b->state >= BRIDGE_OPEN && queue_was_dropped(b))) {
+    struct dstream_end end;
+    end_set(&end, DSTREAM_EIO, "%s", strerror(EPIPE));
+    end.sys_errno = EPIPE;
+    on_peer_failed(b, &end);
+    return;
+  }
   if (b->state == BRIDGE_LINGERING) {
     link_close(b->link, LINGER_MS);
     b->link = NULL;
@@ -402,6 +450,21 @@ static void on_stream_open(dstream_stream *stream, void *user) {
     b->callbacks.on_open(b, b->user);
 }
 
+/* All of it, unless the socket takes no more, or memory is short. */
+static size_t put_on_socket(struct dstream_bridge *b, const uint8_t *data,
+                            size_t len) {
+  size_t done = 0;
+  while (done < len) {
+    size_t n = link_space(b->link);
+    if (n == 0)
+      break;
+    n = n < len - done ? n : len - done;
+    link_write(b->link, data + done, n);
+    done += n;
+  }
+  return done;
+}
+
 static void on_stream_data(dstream_stream *stream, void *user, const void *data,
                            size_t len) {
   struct dstream_bridge *b = user;
@@ -409,26 +472,23 @@ static void on_stream_data(dstream_stream *stream, void *user, const void *data,
     dstream_stream_consume(stream, len);
     return;
   }
-  const uint8_t *from = data;
-  size_t left = len;
-  while (left > 0) {
-    size_t n = link_space(b->link);
-    if (n == 0)
-      break;
-    n = n < left ? n : left;
-    link_write(b->link, from, n);
-    from += n;
-    left -= n;
-  }
-  b->owed += len - left;
-  b->result.bytes_in += len - left;
+  size_t taken = b->lost ? 0 : put_on_socket(b, data, len);
+  b->owed += taken;
+  b->result.bytes_in += taken;
   b->moved_ms = loop_now_ms();
-  if (left == 0)
+  if (b->timer_ms == UINT64_MAX)
+    bridge_arm(b);
+  if (taken == len)
     return;
+  dstream_stream_consume(stream, len - taken);
+  if (!link_has_control_space(b->link)) {
+    if (!b->lost)
+      socket_lost(b);
+    return;
+  }
   /* The window fits: only memory can be short. */
   struct dstream_end end;
   end_set(&end, DSTREAM_ENOMEM, "%s: out of memory", b->self);
-  dstream_stream_consume(stream, left);
   dstream_bridge_fail(b, &end);
 }
 

@@ -225,6 +225,33 @@ static void test_bytes_before_a_reset(void **state) {
   local_close(&client);
 }
 
+/* Everything is full both ways, nobody reads, so a reset of the client is only
+ * seen by who looks for it. */
+static void test_reset_while_all_is_full(void **state) {
+  (void)state;
+  struct local client;
+  const struct local_plan plan = {
+      .to_send = 1u << 30, .stalled = true, .buffer = 4096};
+  serve(&plan);
+  listen_echo();
+  connect_local(&client, &plan);
+  WAIT(server.count == 1);
+  wait_still(&client.sent, 300);
+  wait_still(&server.locals[0]->sent, 300);
+  local_reset(&client);
+  WAIT(events.count[DSTREAM_PROXY_CLOSED] == 1);
+  assert_int_equal(events.result.end.status, DSTREAM_EIO);
+  assert_memory_equal(events.result.end.text, "client 127.0.0.1:", 17);
+  local_unstall(server.locals[0]); /* what was under way comes first */
+  WAIT(server.locals[0]->resets + server.locals[0]->eofs == 1);
+  server.locals[0]->plan.to_send = 0;
+  server.locals[0]->buffer_len = 0;
+  if (server.locals[0]->open)
+    local_eof(server.locals[0]);
+  WAIT(device.events.count[DSTREAM_PROXY_CLOSED] == 1);
+  local_close(&client);
+}
+
 /* ---- what fails ---- */
 
 static void fails(const struct dstream_listener_options *options,
@@ -690,6 +717,7 @@ int main(void) {
       TEST(test_client_resets),
       TEST(test_target_resets),
       TEST(test_bytes_before_a_reset),
+      TEST(test_reset_while_all_is_full),
       TEST(test_failures_reset_the_client),
       TEST(test_host_and_port),
       TEST(test_bad_options),

@@ -477,6 +477,7 @@ static void call_host(const char *host, bool allowed) {
   WAIT(peer.closes == 1);
   assert_peer_ended(&peer, true, DSTREAM_OK, NULL);
   peer_clear(&peer);
+  WAIT(dstream_targets_count(device.targets) == 0); /* its event is told */
 }
 
 static void allow(const char *pattern) {
