@@ -142,9 +142,11 @@ static const char *failure_of(const struct side *side,
     return "WS disconnected";
   if (!side->ws || cause->status == DSTREAM_OK)
     return NULL;
-  if (cause->ws_code == WS_CLOSE_NORMAL || cause->ws_code == WS_CLOSE_NO_CODE ||
-      cause->ws_code == WS_CLOSE_ABNORMAL)
+  if (cause->ws_code == WS_CLOSE_NORMAL || cause->ws_code == WS_CLOSE_NO_CODE)
     return NULL;
+  /* The official clients just go; who knows half-close says so first. */
+  if (cause->ws_code == WS_CLOSE_ABNORMAL)
+    return side->core.eof ? "WS disconnected" : NULL;
   stream_core_peer_reason(&side->core, reason);
   return reason[0] != '\0' ? reason : "the other side gave no reason";
 }

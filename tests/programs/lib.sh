@@ -153,15 +153,19 @@ start_hub() { # [LIMIT VALUE]...
 }
 
 agent_pid=''
-start_agent() { # DEVICE ARGUMENTS...
+run_agent() { # DEVICE ARGUMENTS...
   local device=$1
   shift
-  "$bin/dstream-hub" device add "$hub_dir" "$device" >"$work/$device.string"
   launch "agent-$device" "$bin/dstream-agent" \
     --connection-string-file "$work/$device.string" "$@"
   agent_pid=$pid
   next_line "agent-$device"
   [ "$line" = "ready $device" ] || fail "the agent said \"$line\""
+}
+
+start_agent() { # DEVICE ARGUMENTS...
+  "$bin/dstream-hub" device add "$hub_dir" "$1" >"$work/$1.string"
+  run_agent "$@"
 }
 
 # Sets `ports`: what each forward listens on, in their order.

@@ -44,14 +44,16 @@ serve echo --echo
 echo_port=$port
 late_port=$(free_port)
 
-start_hub
-start_agent device-7 \
-  --target "source=127.0.0.1:$source_port" \
-  --target "sink=127.0.0.1:$sink_port" \
-  --target "lazy=127.0.0.1:$lazy_port" \
-  --target "breaker=127.0.0.1:$breaker_port" \
-  --target "echo=127.0.0.1:$echo_port" \
+agent_options=(
+  --target "source=127.0.0.1:$source_port"
+  --target "sink=127.0.0.1:$sink_port"
+  --target "lazy=127.0.0.1:$lazy_port"
+  --target "breaker=127.0.0.1:$breaker_port"
+  --target "echo=127.0.0.1:$echo_port"
   --target "late=127.0.0.1:$late_port"
+)
+start_hub
+start_agent device-7 "${agent_options[@]}"
 forward 6 device-7 source 0 device-7 sink 0 device-7 lazy 0 \
   device-7 breaker 0 device-7 echo 0 device-7 late 0
 source=${ports[0]} sink=${ports[1]} lazy=${ports[2]}
@@ -129,11 +131,13 @@ wait $stalled_up || fail "the client of a stalled target"
   fail "a target that read after 10 s: $(cat "$work/stalled.answer")"
 note "peers that stopped reading for 10 s got every byte"
 
-# ---- the hub restarted under load
+# ---- a hub, an agent, a forward that go under load: nobody takes what came
+# for all there is, and all goes on when they are back
 
-restart_under_load() { # SIGNAL
-  local i clients=() result
+load_starts() {
+  local i
   rm -f "$work"/load.*
+  clients=()
   for i in 1 2 3 4; do
     peer client "$echo" --endless --save "$work/load.$i" \
       >"$work/load.$i.json" &
@@ -142,17 +146,14 @@ restart_under_load() { # SIGNAL
   for i in 1 2 3 4; do
     eventually test -s "$work/load.$i"
   done
-  end "$hub_pid" "$1"
+}
+
+load_is_cut() { # WHAT
+  local i
   for i in 1 2 3 4; do
     wait "${clients[i - 1]}" || fail "client $i"
-    result=$(cat "$work/load.$i.json")
-    expect "$result" how reset "the hub went ($1)"
+    expect "$(cat "$work/load.$i.json")" how reset "$1"
   done
-  run_hub
-  eventually echo_works
-  kill -0 "$agent_pid" || fail "the agent is gone"
-  kill -0 "$forward_pid" || fail "the forward is gone"
-  note "a hub restarted with $1 under load"
 }
 
 echo_works() {
@@ -162,5 +163,33 @@ echo_works() {
   [ "$(field "$result" sha256)" = "$sum" ]
 }
 
-restart_under_load TERM
-restart_under_load KILL
+for signal in TERM KILL; do
+  load_starts
+  end "$hub_pid" $signal
+  load_is_cut "the hub went ($signal)"
+  run_hub
+  eventually echo_works
+  kill -0 "$agent_pid" || fail "the agent is gone"
+  kill -0 "$forward_pid" || fail "the forward is gone"
+  note "a hub restarted with $signal under load"
+done
+
+for signal in TERM KILL; do
+  load_starts
+  end "$agent_pid" $signal
+  load_is_cut "the agent went ($signal)"
+  run_agent device-7 "${agent_options[@]}"
+  eventually echo_works
+  note "an agent restarted with $signal under load"
+done
+
+load_starts
+exec {echo_lines}<&"${out_of[echo]}"
+while read -r -t 0.2 -u "$echo_lines" line; do :; done
+end "$forward_pid" KILL
+load_is_cut "the forward went"
+for _ in 1 2 3 4; do
+  read -r -t $deadline -u "$echo_lines" line || fail "a target was not told"
+  expect "$line" how reset "the forward went"
+done
+note "a forward killed under load: its clients and targets see a reset"
