@@ -31,10 +31,13 @@ if(DSTREAM_BUILD_SERVICE)
   list(APPEND dstream_dependencies PkgConfig::CJSON)
 endif()
 
+if(DSTREAM_BUILD_HUB OR DSTREAM_BUILD_TOOLS)
+  pkg_check_modules(UV REQUIRED IMPORTED_TARGET libuv)
+endif()
+
 if(DSTREAM_BUILD_HUB)
   pkg_check_modules(SQLITE REQUIRED IMPORTED_TARGET sqlite3)
   pkg_check_modules(MOSQUITTO REQUIRED IMPORTED_TARGET libmosquitto)
-  pkg_check_modules(UV REQUIRED IMPORTED_TARGET libuv)
   set(dstream_hub_dependencies PkgConfig::SQLITE PkgConfig::MOSQUITTO
       PkgConfig::UV PkgConfig::CJSON ${dstream_dependencies})
 endif()

@@ -14,6 +14,7 @@
 #include "core/conn_string.h"
 #include "core/crypto.h"
 #include "net/loop.h"
+#include "net/loop_uv.h"
 
 #define LINE_MAX_LEN 2048
 #define BLANKS       " \t\r\n\v\f"
@@ -331,4 +332,12 @@ void cli_signals_free(struct cli_signals *signals) {
 
 bool cli_hangup_ignored(const struct cli_signals *signals) {
   return signals->hangup_ignored;
+}
+
+/* ---- the loop ---- */
+
+int cli_loop_new(dstream_loop **out,
+                 const struct dstream_loop_options *options) {
+  int status = loop_new(out, options, loop_uv_backend());
+  return status == DSTREAM_OK ? status : dstream_loop_new(out, options);
 }

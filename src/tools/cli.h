@@ -64,6 +64,12 @@ bool cli_number(const char *text, unsigned min, unsigned max, unsigned *out);
  * the level as sd-daemon(3) has it, instead of the program's name. */
 void cli_log(void *user, enum dstream_log_level level, const char *text);
 
+/* dstream_loop_new on libuv, on which an event costs the same however many idle
+ * connections there are; on poll() where libwebsockets' plugin for it is not
+ * installed. */
+int cli_loop_new(dstream_loop **out,
+                 const struct dstream_loop_options *options);
+
 /* Has fn called on the loop's thread for each SIGINT, SIGTERM and SIGHUP that
  * comes (signalfd; the signals are blocked: call it before any thread is made).
  * SIGPIPE is ignored from now on.  DSTREAM_ESYSTEM, DSTREAM_ENOMEM. */

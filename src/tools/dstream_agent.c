@@ -279,7 +279,7 @@ static int make_loop(struct agent *agent, struct dstream_end *error) {
       .log_user = &agent->log,
       .log_level = DSTREAM_LOG_DEBUG, /* the log has its own, which changes */
       .max_fds = agent->fds};
-  int status = dstream_loop_new(&agent->loop, &options);
+  int status = cli_loop_new(&agent->loop, &options);
   if (status == DSTREAM_OK)
     agent_log_begin(&agent->log, agent->loop);
   else

@@ -179,14 +179,17 @@ static void on_session_signal(void *user, int number) {
 }
 
 static int open_loop(struct session *session,
-                     const struct common_options *common) {
+                     const struct common_options *common,
+                     unsigned max_streams) {
   struct dstream_loop_options options = {.size = sizeof options,
                                          .log = cli_log};
   options.log_level = common->verbose > 1   ? DSTREAM_LOG_DEBUG
                       : common->verbose > 0 ? DSTREAM_LOG_INFO
                       : common->quiet       ? DSTREAM_LOG_ERROR
                                             : DSTREAM_LOG_WARNING;
-  int status = dstream_loop_new(&session->loop, &options);
+  /* One stream is open sooner without libuv. */
+  int status = max_streams == 1 ? dstream_loop_new(&session->loop, &options)
+                                : cli_loop_new(&session->loop, &options);
   if (status == DSTREAM_OK)
     status = cli_signals_new(&session->signals, session->loop,
                              on_session_signal, session);
@@ -241,7 +244,7 @@ int session_open(struct session *session, struct common_options *common,
     return status;
   if (common->connection_string != NULL)
     cli_hide(common->connection_string);
-  status = open_loop(session, common);
+  status = open_loop(session, common, max_streams);
   if (status == CLI_DONE)
     status = open_service(session, common, text, max_streams);
   if (common->http_proxy != NULL)
