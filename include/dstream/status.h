@@ -59,7 +59,7 @@ extern "C" {
   X(EEXPIRED, -82, "the request is too old")
 
 enum dstream_status {
-#define X(name, value, text) DSTREAM_##name = value,
+#define X(name, value, text) DSTREAM_##name = (value),
   DSTREAM_STATUS_MAP(X)
 #undef X
 };

@@ -41,7 +41,8 @@ static bool plain(struct slice text, const char *forbidden) {
 static bool copy(struct slice in, char *out, size_t out_size) {
   if (in.len >= out_size)
     return false;
-  memcpy(out, in.p, in.len);
+  if (in.len > 0)
+    memcpy(out, in.p, in.len);
   out[in.len] = '\0';
   return true;
 }

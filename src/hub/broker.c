@@ -408,7 +408,7 @@ static int find_program(const char *given, char *out, struct dstream_end *end) {
   return DSTREAM_ENOTFOUND;
 }
 
-static int prepare(struct broker *broker, struct broker_options *options,
+static int prepare(struct broker *broker, const struct broker_options *options,
                    struct dstream_end *end) {
   char plugin[PATH_MAX];
   if (options->plugin == NULL || options->names.count == 0 ||
@@ -421,7 +421,8 @@ static int prepare(struct broker *broker, struct broker_options *options,
   if (realpath(options->plugin, plugin) == NULL)
     return fail(end, DSTREAM_ENOTFOUND, "can't find the broker's plugin",
                 options->plugin);
-  options->plugin = plugin;
+  struct broker_options resolved = *options;
+  resolved.plugin = plugin;
   int status = find_program(options->program, broker->program, end);
   if (status == DSTREAM_OK)
     status = make_paths(broker, end);
@@ -430,7 +431,7 @@ static int prepare(struct broker *broker, struct broker_options *options,
   if (status == DSTREAM_OK)
     status = make_run_folder(broker, end);
   if (status == DSTREAM_OK)
-    status = write_config(broker, options, end);
+    status = write_config(broker, &resolved, end);
   return status;
 }
 

@@ -34,7 +34,7 @@
 
 enum hub_error_code {
   HUB_ERROR_NONE = 0,
-#define X(name, code, text) HUB_ERROR_##name = code,
+#define X(name, code, text) HUB_ERROR_##name = (code),
   HUB_ERROR_MAP(X)
 #undef X
 };

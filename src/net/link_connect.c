@@ -356,7 +356,7 @@ int link_adopt(struct link **out, dstream_loop *loop, int fd,
     close(fd);
     return DSTREAM_ENOMEM;
   }
-  struct sockaddr_storage address;
+  struct sockaddr_storage address = {0};
   socklen_t len = sizeof address;
   if (getpeername(fd, (struct sockaddr *)&address, &len) == 0 &&
       address.ss_family != AF_UNIX) {

@@ -197,6 +197,7 @@ static void stream_tell(dstream_stream *s, enum stream_event event,
   case STREAM_EV_DATA:
     if (s->dropping)
       break;
+    assert(data != NULL);
     s->bytes_in += data->len;
     if (s->callbacks.on_data == NULL)
       break;

@@ -44,10 +44,10 @@ void tls_config_free(struct tls_config *config);
 struct tls;
 
 /* host: what the server's certificate must name, a host name (also sent as SNI)
- * or an address; NULL: the server's role.  out: where ciphertext goes; the ring
+ * or an address; NULL: the server's role.  ring: where ciphertext goes; it
  * must outlive the connection.  DSTREAM_ENOMEM, DSTREAM_EINVAL. */
-int tls_new(struct tls **tls, const struct tls_config *config, const char *host,
-            struct ring *out);
+int tls_new(struct tls **out, const struct tls_config *config, const char *host,
+            struct ring *ring);
 void tls_free(struct tls *tls);
 
 /* Goes on with the session of an earlier connection of the same configuration

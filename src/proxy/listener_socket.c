@@ -116,7 +116,7 @@ static int bind_tcp(int fd, const struct addrinfo *info) {
 
 /* The port that it got. */
 static void read_port(int fd, struct listening *out) {
-  struct sockaddr_storage address;
+  struct sockaddr_storage address = {0};
   socklen_t len = sizeof address;
   if (getsockname(fd, (struct sockaddr *)&address, &len) != 0)
     return;
