@@ -509,6 +509,7 @@ void front_free(struct front *front) {
     return;
   front_stop_listening(front);
   while (front->conns != NULL)
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): freeing unlinks it */
     conn_free(front->conns);
   log_limit_end(&front->refused);
   tls_config_free(front->tls);

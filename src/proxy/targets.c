@@ -442,6 +442,7 @@ void dstream_targets_free(dstream_targets *t) {
     return;
   while (t->served != NULL) {
     struct served *s = t->served;
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it was unlinked */
     answer_no(s, REASON_AGENT "it stops");
     search_end(s);
     bridge_destroy(s->bridge);
