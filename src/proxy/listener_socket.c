@@ -116,15 +116,16 @@ static int bind_tcp(int fd, const struct addrinfo *info) {
 
 /* The port that it got. */
 static void read_port(int fd, struct listening *out) {
-  struct sockaddr_storage address = {0};
-  socklen_t len = sizeof address;
-  if (getsockname(fd, (struct sockaddr *)&address, &len) != 0)
+  union {
+    struct sockaddr any;
+    struct sockaddr_in in4;
+    struct sockaddr_in6 in6;
+  } at = {.in6 = {0}};
+  socklen_t len = sizeof at;
+  if (getsockname(fd, &at.any, &len) != 0)
     return;
-  if (address.ss_family == AF_INET6)
-    out->address.port =
-        ntohs(((const struct sockaddr_in6 *)&address)->sin6_port);
-  else
-    out->address.port = ntohs(((const struct sockaddr_in *)&address)->sin_port);
+  out->address.port =
+      ntohs(at.any.sa_family == AF_INET6 ? at.in6.sin6_port : at.in4.sin_port);
   address_format(&out->address, out->text);
 }
 
