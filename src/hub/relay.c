@@ -20,7 +20,8 @@ struct side {
   enum side_state state;
   struct link *link;
   bool ws;
-  bool starved; /* it has bytes for which the other side had no room */
+  bool starved;   /* it has bytes for which the other side had no room */
+  bool early_eof; /* it ended its direction before the other side came */
   struct stream_core core;
   struct loop_timer timer;
   uint64_t timer_due_ms;
@@ -204,7 +205,9 @@ void relay_end(struct relay *relay, int code, const char *reason) {
 /* A direction ended, the other goes on. */
 static void side_eof(struct side *side) {
   struct side *to = other(side);
-  if (to->ws && to->state == SIDE_ACTIVE) {
+  if (to->state == SIDE_ABSENT) {
+    side->early_eof = true;
+  } else if (to->ws && to->state == SIDE_ACTIVE) {
     if (stream_core_shutdown(&to->core, loop_now_ms()) == DSTREAM_OK)
       side_pull(to);
     else
@@ -416,6 +419,8 @@ void relay_attach(struct relay *relay, enum relay_side_name name,
   side_arm(side);
   if (other(side)->link != NULL) {
     link_resume(link);
+    if (other(side)->early_eof)
+      side_eof(other(side));
     side_go_on(other(side)); /* the first one waits for this one */
   } else if (side->ws) {
     link_resume(link); /* its pings and its end are seen already now */

@@ -1442,6 +1442,40 @@ static void test_half_close_from_each_side(void **state) {
   half_close(SERVICE);
 }
 
+/* The first side ends its direction, without a byte, before the other comes. */
+static void early_half_close(int first_side) {
+  struct ticket t;
+  struct peer first;
+  struct peer second;
+  announce_with(&t, true, 15000);
+  peer_init(&first, PEER_SENDER, 0, 1000);
+  peer_init(&second, PEER_SENDER, 1000, 0);
+  first.eof_when_sent = second.eof_when_sent = true;
+  struct dialling how = {
+      .path = t.path[first_side], .token = t.token[first_side], .eof = true};
+  dial_with(&first, &how);
+  wait_open(&first);
+  wait_still(&first.sent, 50);
+  how.path = t.path[!first_side];
+  how.token = t.token[!first_side];
+  dial_with(&second, &how);
+  WAIT(second.eofs == 1);
+  WAIT(first.closes == 1 && second.closes == 1);
+  assert_peer_over(&first, true);
+  assert_peer_over(&second, true);
+  assert_int_equal(first.eofs + second.eofs, 2);
+  assert_same_bytes(&second, &first);
+  WAIT(gateway_count(world.gateway) == 0);
+  peer_clear(&first);
+  peer_clear(&second);
+}
+
+static void test_half_close_before_the_other_side_comes(void **state) {
+  (void)state;
+  early_half_close(DEVICE);
+  early_half_close(SERVICE);
+}
+
 static void test_half_close_from_both_sides_at_once(void **state) {
   (void)state;
   struct ticket t;
@@ -1764,6 +1798,7 @@ int main(void) {
       TEST(test_close_delivers_what_was_written),
       TEST(test_abort_beside_a_stalled_side),
       TEST(test_half_close_from_each_side),
+      TEST(test_half_close_before_the_other_side_comes),
       TEST(test_half_close_from_both_sides_at_once),
       TEST(test_half_open_streams_last),
       TEST(test_shutdown_without_the_capability_closes),
