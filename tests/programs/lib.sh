@@ -190,6 +190,4 @@ private_kb() { # PID
   awk '/^Private_/ { kb += $2 } END { print kb }' "/proc/$1/smaps_rollup"
 }
 
-peer() { # a TCP peer of the tests: see peer.js
-  node "$source_dir/tests/programs/peer.js" "$@"
-}
+peer=$bin/dstream_test_peer # TCP peers: see peer.c

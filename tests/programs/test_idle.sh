@@ -2,7 +2,6 @@
 # A thousand connections that are open and idle: what each costs the agent, and
 # that none of them wakes it.
 . "$(dirname "$0")/lib.sh"
-need node
 
 count=1000
 limit_kb=20
@@ -15,7 +14,7 @@ hard=$(ulimit -H -n)
   skip "no more than $hard descriptors may be had here"
 ulimit -S -n "$((3 * count + 200))"
 
-launch echo node "$source_dir/tests/programs/peer.js" server --echo --quiet
+launch echo "$peer" server --echo --quiet
 next_line echo
 echo_port=${line#listening }
 start_hub max_streams_per_device 5000 requests_per_second 100000 \
@@ -25,12 +24,12 @@ start_agent device-7 --target "echo=127.0.0.1:$echo_port" \
 forward 1 --max-connections $((count + 10)) device-7 echo 0
 
 # The first connections cost what is there once: measure from 20 on.
-launch first node "$source_dir/tests/programs/peer.js" many "${ports[0]}" 20 \
-  --greet hello
+launch first "$peer" many "${ports[0]}" 20 \
+  --greet
 next_line first
 before=$(private_kb "$agent_pid")
-launch rest node "$source_dir/tests/programs/peer.js" many "${ports[0]}" \
-  $((count - 20)) --greet hello
+launch rest "$peer" many "${ports[0]}" \
+  $((count - 20)) --greet
 next_line rest 120
 [ "$line" = up ] || fail "$line"
 

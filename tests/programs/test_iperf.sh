@@ -1,7 +1,7 @@
 #!/bin/bash
 # iperf3 both ways at once, over several connections: it counts and checks.
 . "$(dirname "$0")/lib.sh"
-need iperf3
+need iperf3 node
 
 iperf_port=$(free_port)
 launch iperf iperf3 -s -B 127.0.0.1 -p "$iperf_port"

@@ -2,7 +2,7 @@
 # ssh, scp, rsync and git to a device, over `dstream connect` as ProxyCommand
 # and over `dstream forward`; Debian's own programs on both sides.
 . "$(dirname "$0")/lib.sh"
-need ssh ssh-keygen /usr/sbin/sshd rsync git node
+need ssh ssh-keygen /usr/sbin/sshd rsync git
 
 megabytes=100
 sessions=20

@@ -2,7 +2,7 @@
 # One bulk transfer beside 50 connections whose reader has stopped: how much
 # memory each of those costs in each process, and what the bulk one loses.
 . "$(dirname "$0")/lib.sh"
-need node
+need nc
 
 stalled=50
 rounds=5
@@ -10,11 +10,11 @@ megabytes=200
 limit_kb=256
 least=80 # percent
 
-launch flood node "$source_dir/tests/programs/peer.js" server --endless --quiet
+launch flood "$peer" server --endless --quiet
 next_line flood
 flood_port=${line#listening }
 random_file "$work/data" $megabytes
-launch source node "$source_dir/tests/programs/peer.js" server --quiet \
+launch source "$peer" server --quiet \
   --send "$work/data"
 next_line source
 source_port=${line#listening }
@@ -52,8 +52,8 @@ alone=()
 beside=()
 for ((i = 0; i < rounds; i++)); do
   alone+=("$(bulk_ms)")
-  launch "stalled$i" node "$source_dir/tests/programs/peer.js" many "$flood" \
-    $stalled --never-read
+  launch "stalled$i" "$peer" many "$flood" \
+    $stalled
   stalled_pid=$pid
   next_line "stalled$i"
   [ "$line" = up ] || fail "the stalled ones: $line"
