@@ -19,7 +19,11 @@ struct echo {
 static void on_log(void *user, enum dstream_log_level level, const char *text) {
   (void)user, (void)level;
   time_t now = time(NULL);
-  fprintf(stderr, "%.8s %s\n", ctime(&now) + 11, text);
+  struct tm local;
+  char stamp[16] = "";
+  if (localtime_r(&now, &local) != NULL)
+    strftime(stamp, sizeof stamp, "%H:%M:%S", &local);
+  fprintf(stderr, "%s %s\n", stamp, text);
 }
 
 /* Sends what waits.  What was sent is consumed: that lets the peer send more,

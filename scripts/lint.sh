@@ -13,6 +13,9 @@ export LC_ALL=C
 max_lines=80
 max_complexity=15
 banned='strcpy strcat sprintf vsprintf strtok atoi atol atoll alloca gets rand'
+# Their result is shared by all threads.
+banned="$banned asctime ctime gmtime localtime gethostbyname gethostbyaddr"
+banned="$banned inet_ntoa getpwnam getpwuid getgrnam getgrgid strsignal tmpnam"
 warnings='-Wall -Wextra -Werror -pedantic'
 
 work=$(mktemp -d) || exit 2

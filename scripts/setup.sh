@@ -39,6 +39,8 @@ libcmocka-dev             module cmocka        # unit tests
 g++                       command g++          # headers as C++
 clang                     command clang        # the second compiler
 clang-format              command clang-format # lint
+clang-tidy                command clang-tidy   # analysis
+cppcheck                  command cppcheck     # the same
 libclang-rt-14-dev        package              # sanitizers, libFuzzer
 llvm                      command llvm-symbolizer # readable sanitizer reports
 pmccabe                   command pmccabe      # lint
