@@ -67,10 +67,8 @@ static void test_nothing(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_making),
-      cmocka_unit_test(test_eq),
-      cmocka_unit_test(test_eq_nocase),
-      cmocka_unit_test(test_only),
+      cmocka_unit_test(test_making),    cmocka_unit_test(test_eq),
+      cmocka_unit_test(test_eq_nocase), cmocka_unit_test(test_only),
       cmocka_unit_test(test_nothing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
