@@ -143,7 +143,7 @@ run_all() {
   fi
   if build asan all -- -DCMAKE_C_COMPILER=clang \
     -DDSTREAM_SANITIZE=address,undefined; then
-    check asan -L 'unit|integration|fuzz'
+    check asan -L 'unit|integration|programs|fuzz'
   fi
   if build tsan all -- -DCMAKE_C_COMPILER=clang \
     -DDSTREAM_SANITIZE=thread; then
