@@ -1333,7 +1333,7 @@ static bool plain_reader(struct raw *raw, void *arg) {
 /* All ends of all connections are in this process: the system is to hold little
  * on them. */
 static void shrink_sockets(void) {
-  int size = 8192;
+  int size = 32768;
   for (int fd = 3; fd < 256; fd++) {
     if (setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size) == 0)
       setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
@@ -1377,8 +1377,8 @@ static void test_plain_reader_that_stalls(void **state) {
   uint64_t most = plain_reader_stalls(DEVICE, 0);
   assert_true(most < 3u << 20);
   plain_reader_stalls(SERVICE, 0);
-  for (uint64_t less = 65536; less < most - 2 * PEER_WINDOW; less += 65536)
-    plain_reader_stalls(less / 65536 % 2 ? DEVICE : SERVICE, most - less);
+  for (uint64_t less = 65536; less < most - 2 * PEER_WINDOW; less += 131072)
+    plain_reader_stalls(less / 131072 % 2 ? DEVICE : SERVICE, most - less);
 }
 
 /* The other side is told although it neither reads nor writes. */
