@@ -6,6 +6,7 @@
 
 #include "core/container.h"
 #include "core/printable.h"
+#include "proxy/reason.h"
 #include "tools/cli.h"
 
 #define SAY_LEFT_OUT_MS 1000
@@ -82,11 +83,14 @@ void agent_log_library(void *user, enum dstream_log_level level,
 
 /* ---- events ---- */
 
+/* Whose log it is need not be said. */
 static const char *why(const struct dstream_bridge_result *result) {
   if (result == NULL)
     return "";
-  return result->end.text[0] != '\0' ? result->end.text
-                                     : dstream_status_text(result->end.status);
+  const char *text = result->end.text;
+  if (strncmp(text, REASON_AGENT, strlen(REASON_AGENT)) == 0)
+    text += strlen(REASON_AGENT);
+  return text[0] != '\0' ? text : dstream_status_text(result->end.status);
 }
 
 static void closed(char *out, size_t size, const char *what,
