@@ -679,11 +679,10 @@ int identity_recheck(struct identity_store *store, const char *client_id,
   int status = identity_get(store, client.device, &device);
   if (status != DSTREAM_OK)
     return status;
-  if (!device.enabled)
-    status = DSTREAM_EUNAUTHORIZED;
-  else if (grant->policy[0] != '\0')
+  if (device.enabled && grant->policy[0] != '\0')
     status = recheck_policy(store, grant);
-  else if (!tag_matches(grant, &device.primary, &device.secondary))
+  else if (!device.enabled ||
+           !tag_matches(grant, &device.primary, &device.secondary))
     status = DSTREAM_EUNAUTHORIZED;
   identity_device_wipe(&device);
   return status;
