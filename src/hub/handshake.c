@@ -10,6 +10,7 @@
 #include "core/crypto.h"
 #include "core/percent.h"
 
+#define CALLER_SLOTS  64
 #define OFFERED_CAPS  CAPS_EOF
 #define RID_MAX       99999 /* the official C device keeps 6 characters */
 #define TOKEN_GRACE_S 5
@@ -62,7 +63,8 @@ struct handshake {
   bool stopping;
   uint64_t wake_ms;
   struct bucket rate;
-  size_t bucket_count; /* a power of two */
+  struct bucket callers[CALLER_SLOTS]; /* by hash: some share one */
+  size_t bucket_count;                 /* a power of two */
   struct handshake_pending **streams;
   struct handshake_pending **clients;
 };
@@ -354,9 +356,17 @@ struct refusal {
   const char *message;
 };
 
+static bool rate_allows(struct handshake *h, const char *caller) {
+  uint64_t now_ms = h->world.now_ms(h->user);
+  unsigned hash = 0;
+  for (const char *p = caller != NULL ? caller : ""; *p != '\0'; p++)
+    hash = hash * 31 + (unsigned char)*p;
+  if (caller != NULL && !bucket_take(&h->callers[hash % CALLER_SLOTS], now_ms))
+    return false;
+  return bucket_take(&h->rate, now_ms);
+}
+
 static struct refusal check_limits(struct handshake *h, const char *client) {
-  if (!bucket_take(&h->rate, h->world.now_ms(h->user)))
-    return (struct refusal){HUB_ERROR_THROTTLED, "Too many requests."};
   if (h->count >= h->options.max_pending ||
       client_count(h, client) >= h->options.max_pending_per_device)
     return (struct refusal){HUB_ERROR_THROTTLED,
@@ -383,6 +393,8 @@ static struct refusal check_request(struct handshake *h,
       r->response_timeout_s > HANDSHAKE_RESPONSE_MAX_S)
     return (struct refusal){HUB_ERROR_ARGUMENT,
                             "The response timeout must be 1 to 60 seconds."};
+  if (!rate_allows(h, r->caller))
+    return (struct refusal){HUB_ERROR_THROTTLED, "Too many requests."};
   switch (h->world.find_device(h->user, r->device_id)) {
   case HANDSHAKE_DEVICE_OK:
     break;
@@ -677,6 +689,15 @@ void handshake_set_port(struct handshake *h, uint16_t port) {
   h->port = port;
 }
 
+static void init_rates(struct handshake *h) {
+  uint32_t rate = h->options.requests_per_second;
+  uint32_t burst = h->options.request_burst;
+  uint64_t now_ms = h->world.now_ms(h->user);
+  bucket_init(&h->rate, rate, burst, now_ms);
+  for (int i = 0; i < CALLER_SLOTS; i++)
+    bucket_init(&h->callers[i], rate - rate / 4, burst - burst / 4, now_ms);
+}
+
 int handshake_new(struct handshake **out,
                   const struct handshake_options *options,
                   const struct handshake_world *world, void *user) {
@@ -689,8 +710,7 @@ int handshake_new(struct handshake **out,
   h->port = 443;
   h->all.next = h->all.prev = &h->all;
   h->wake_ms = NEVER;
-  bucket_init(&h->rate, options->requests_per_second, options->request_burst,
-              world->now_ms(user));
+  init_rates(h);
   h->bucket_count = 64;
   while (h->bucket_count < options->max_pending &&
          h->bucket_count < BUCKETS_MAX)

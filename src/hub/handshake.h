@@ -96,7 +96,10 @@ struct handshake_request {
   const char *name;      /* the stream's */
   int connect_timeout_s; /* 0: do not wait for an offline device */
   int response_timeout_s;
-  const char *caps; /* what the service can do; NULL: it did not say */
+  const char *caps;   /* what the service can do; NULL: it did not say */
+  const char *caller; /* who asks, such as "POLICY@ADDRESS": one caller gets
+                         three quarters of the requests per second at most, so
+                         that others still come through; NULL: nobody known */
 };
 
 /* What the service is told; texts live for the call. */

@@ -7,12 +7,14 @@
 #include <time.h>
 
 #include "core/crypto.h"
+#include "core/percent.h"
 #include "core/sas.h"
 #include "hub/hub_error.h"
 #include "hub/log_limit.h"
 #include "hub/rest_path.h"
 
 #define HEADERS_SIZE 8192
+#define CALLER_SIZE  192
 #define JSON_TYPE    "application/json; charset=utf-8"
 
 struct rest {
@@ -161,9 +163,22 @@ static int seconds_header(const struct http_head *head, const char *name,
   return value.p == NULL ? fallback : rest_seconds(value);
 }
 
+/* The policy whose key signed the token, and where it comes from. */
+static void name_caller(const struct http_head *head, const char *peer,
+                        char *out, size_t size) {
+  struct sas sas;
+  char policy[64] = "";
+  struct slice token = http_head_get(head, "Authorization");
+  if (sas_parse(&sas, token.p, token.len) == DSTREAM_OK)
+    (void)percent_decode(sas.skn, policy, sizeof policy, NULL);
+  const char *port = strrchr(peer, ':');
+  size_t len = port != NULL ? (size_t)(port - peer) : strlen(peer);
+  snprintf(out, size, "%s@%.*s", policy, (int)len, peer);
+}
+
 static void start_stream(struct rest *rest, struct http_exchange *exchange,
                          const struct http_head *head,
-                         const struct rest_path *path) {
+                         const struct rest_path *path, const char *peer) {
   struct call *call = calloc(1, sizeof *call);
   if (call == NULL) {
     reply_error(rest, exchange, HUB_ERROR_UNAVAILABLE,
@@ -176,8 +191,11 @@ static void start_stream(struct rest *rest, struct http_exchange *exchange,
   struct slice asked = http_head_get(head, "dstream-capabilities");
   if (asked.p != NULL && asked.len < sizeof caps)
     memcpy(caps, asked.p, asked.len);
+  char caller[CALLER_SIZE];
+  name_caller(head, peer, caller, sizeof caller);
   struct handshake_request request = {
       .device_id = path->device,
+      .caller = caller,
       .module_id = path->module[0] != '\0' ? path->module : NULL,
       .name = path->name,
       .connect_timeout_s = seconds_header(
@@ -210,7 +228,7 @@ static void handle_stream(struct rest *rest, struct http_exchange *exchange,
                 "one.",
                 -1, "", "");
   else
-    start_stream(rest, exchange, head, path);
+    start_stream(rest, exchange, head, path, peer);
 }
 
 static void handle_health(struct rest *rest, struct http_exchange *exchange,

@@ -602,6 +602,31 @@ static void test_rate(void **state) {
   assert_int_equal(told[7].count, 0);
 }
 
+/* Who asks in a loop leaves a quarter to others. */
+static void test_rate_of_one_caller(void **state) {
+  struct fake *fake = *state;
+  struct handshake_options options = usual;
+  handshake_free(fake->handshake);
+  options.requests_per_second = 4;
+  options.request_burst = 8;
+  make(fake, &options);
+  fake->ready = false;
+  static struct told told[13];
+  for (int i = 0; i < 13; i++) {
+    struct handshake_request request = {.device_id = "dev",
+                                        .name = "echo",
+                                        .connect_timeout_s = 30,
+                                        .response_timeout_s = 30,
+                                        .caller = i < 10 ? "a@1" : "b@1"};
+    struct handshake_pending *pending = NULL;
+    handshake_start(fake->handshake, &request, on_done, &told[i], &pending);
+    bool taken = i < 6 || i == 10 || i == 11;
+    assert_int_equal(told[i].count, taken ? 0 : 1);
+    if (!taken)
+      assert_int_equal(told[i].error, HUB_ERROR_THROTTLED);
+  }
+}
+
 static struct gateway_report report_of(const struct fake *fake,
                                        const struct dstream_end *cause) {
   return (struct gateway_report){.stream_id = fake->expected[0],
@@ -677,16 +702,27 @@ static void test_stop(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(test_accepted),     TEST(test_device_connects_first),
-      TEST(test_rejected),     TEST(test_odd_answers),
-      TEST(test_no_answer),    TEST(test_handshake_bound),
-      TEST(test_offline),      TEST(test_comes_in_time),
-      TEST(test_asked_again),  TEST(test_capabilities),
-      TEST(test_canceled),     TEST(test_bad_requests),
-      TEST(test_devices),      TEST(test_module),
-      TEST(test_failures),     TEST(test_limits),
-      TEST(test_rate),         TEST(test_gateway_ends_early),
-      TEST(test_nobody_dials), TEST(test_end_is_logged),
+      TEST(test_accepted),
+      TEST(test_device_connects_first),
+      TEST(test_rejected),
+      TEST(test_odd_answers),
+      TEST(test_no_answer),
+      TEST(test_handshake_bound),
+      TEST(test_offline),
+      TEST(test_comes_in_time),
+      TEST(test_asked_again),
+      TEST(test_capabilities),
+      TEST(test_canceled),
+      TEST(test_bad_requests),
+      TEST(test_devices),
+      TEST(test_module),
+      TEST(test_failures),
+      TEST(test_limits),
+      TEST(test_rate),
+      TEST(test_rate_of_one_caller),
+      TEST(test_gateway_ends_early),
+      TEST(test_nobody_dials),
+      TEST(test_end_is_logged),
       TEST(test_stop),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
