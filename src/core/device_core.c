@@ -41,7 +41,8 @@ void device_connack_end(struct dstream_end *end, int code) {
       [4] = "not authorized (CONNACK 4): the hub can't read the user name or "
             "token; check the connection string and the api-version",
       [5] = "not authorized (CONNACK 5): check that the device exists and is "
-            "enabled, its key, and that its clock is right",
+            "enabled, its key, that its clock is right, and that no other "
+            "process connects with its identity",
   };
   int status = code == 4 || code == 5 ? DSTREAM_EUNAUTHORIZED : DSTREAM_EMQTT;
   if (code >= 1 && code <= 5)
