@@ -158,6 +158,8 @@ static const struct row hosts[] = {
     {"example.org:80", "example.org", 81, ALLOW_NO},
     {"example.org:80", "EXAMPLE.org", 80, ALLOW_YES},
     {"Example.ORG:80", "example.org", 80, ALLOW_YES},
+    {"host.0xyz:80", "host.0xyz", 80, ALLOW_YES},
+    {"host.x1f:80", "host.x1f", 80, ALLOW_YES},
     {"example.org:80", "example.org.", 80, ALLOW_YES},
     {"example.org.:80", "example.org", 80, ALLOW_YES},
     {"example.org.:80", "example.org.", 80, ALLOW_YES},

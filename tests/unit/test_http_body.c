@@ -69,6 +69,26 @@ static void test_length(void **state) {
   expect("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "hell", "hell", false);
   expect("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "x", "", true);
   expect("HTTP/1.1 204 No Content\r\n\r\n", "x", "", true);
+  expect("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", "hello", "",
+         true);
+  expect("HTTP/1.1 103 Early Hints\r\nTransfer-Encoding: chunked\r\n\r\n",
+         "5\r\n", "", true);
+}
+
+/* What comes after the body is the next response's. */
+static void test_nothing_after_the_end(void **state) {
+  (void)state;
+  struct http_head head;
+  struct http_body body;
+  char out[8];
+  size_t used = 0;
+  const char *text = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
+  assert_int_equal(http_head_parse_response(&head, text, strlen(text)), 0);
+  assert_int_equal(http_body_init(&body, &head), 0);
+  assert_int_equal(http_body_feed(&body, "okHTTP", 6, &used, out), 2);
+  assert_int_equal(used, 2);
+  assert_int_equal(http_body_feed(&body, "HTTP", 4, &used, out), 0);
+  assert_int_equal(used, 0);
 }
 
 static void test_to_end(void **state) {
@@ -87,6 +107,7 @@ static void test_chunked(void **state) {
   expect(CHUNKED, "5\r\nhello\r\n0\r\n\r\n", "hello", true);
   expect(CHUNKED, "1\r\na\r\n0A;name=\"v\"\r\n0123456789\r\n0\r\n\r\nnext",
          "a0123456789", true);
+  expect(CHUNKED, "5 \r\nhello\r\n0\t;x\r\n\r\n", "hello", true);
   expect(CHUNKED, "0\r\nTrailer: x\r\nMore: y\r\n\r\n", "", true);
   expect(CHUNKED, "5\r\nhel", "hel", false);
 }
@@ -95,6 +116,8 @@ static void test_malformed(void **state) {
   (void)state;
   expect_error(CHUNKED, "x\r\n");
   expect_error(CHUNKED, "\r\n");
+  expect_error(CHUNKED, "5x\r\nhello\r\n");
+  expect_error(CHUNKED, "-5\r\nhello\r\n");
   expect_error(CHUNKED, "5\r\nhelloX\r\n");
   expect_error(CHUNKED, "fffffffffffffffff\r\n");
   expect_error("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "x");
@@ -125,6 +148,7 @@ static void test_skipped_lines_are_bounded(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_length),
+      cmocka_unit_test(test_nothing_after_the_end),
       cmocka_unit_test(test_to_end),
       cmocka_unit_test(test_chunked),
       cmocka_unit_test(test_malformed),

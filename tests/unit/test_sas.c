@@ -272,6 +272,8 @@ static void resource_forms(void **state) {
        false},
       {"h.net/devices/d%25253A1", "h.net/devices/d:1", false},
       {"h.net/devices/d%00", "h.net/devices/d", false},
+      {"h.net/devices/d%252", "h.net/devices/d", false},
+      {"h.net/devices/d%2500", "h.net/devices/d", false},
   };
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     struct sas sas = {.sr = slice_of(rows[i].sr)};

@@ -376,6 +376,18 @@ static void formats_responses(void **state) {
       stream_topic_format_response(out, sizeof out, 99, "1", NULL, NULL),
       DSTREAM_EINVAL);
   assert_int_equal(
+      stream_topic_format_response(out, sizeof out, 1000, "1", NULL, NULL),
+      DSTREAM_EINVAL);
+  char rid[STREAM_RID_SIZE + 1];
+  memset(rid, '7', sizeof rid);
+  rid[STREAM_RID_SIZE] = '\0';
+  assert_int_equal(
+      stream_topic_format_response(out, sizeof out, 200, rid, NULL, NULL),
+      DSTREAM_ELIMIT);
+  rid[STREAM_RID_SIZE - 1] = '\0';
+  assert_true(
+      stream_topic_format_response(out, sizeof out, 200, rid, NULL, NULL) > 0);
+  assert_int_equal(
       stream_topic_format_response(out, sizeof out, 200, "1", "a&b", NULL),
       DSTREAM_EINVAL);
 }
