@@ -427,7 +427,7 @@ static void test_reset(void **state) {
   int fds[2];
   struct link *link = NULL;
   open_tcp(fds);
-  struct link_options options = {.socket_buffer = 8192};
+  struct link_options options = {.socket_buffer = 65536};
   assert_int_equal(
       link_adopt(&link, test_loop, fds[0], &options, &callbacks, NULL), 0);
   WAIT(link_space(link) > 0);
