@@ -158,7 +158,12 @@ static void pass_on_end(struct side *side, const struct dstream_end *cause) {
   int code = failure == NULL                         ? WS_CLOSE_NORMAL
              : cause->ws_code == WS_CLOSE_GOING_AWAY ? WS_CLOSE_GOING_AWAY
                                                      : WS_CLOSE_INTERNAL;
-  side_close(other(side), code, failure);
+  /* It said all it had to before the other side was there: that one is told
+   * when it comes. */
+  bool later =
+      side->ws && failure == NULL && cause->ws_code != WS_CLOSE_ABNORMAL;
+  if (!later || other(side)->state != SIDE_ABSENT)
+    side_close(other(side), code, failure);
 }
 
 static void side_over(struct side *side, const struct dstream_end *cause) {
@@ -425,6 +430,8 @@ void relay_attach(struct relay *relay, enum relay_side_name name,
   } else if (side->ws) {
     link_resume(link); /* its pings and its end are seen already now */
   }
+  if (relay->ending) /* the first one has gone in the orderly way */
+    side_close(side, WS_CLOSE_NORMAL, NULL);
 }
 
 bool relay_has(const struct relay *relay, enum relay_side_name name) {
