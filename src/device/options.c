@@ -138,6 +138,8 @@ static int make_user_name(struct device_options *out, from_options *from,
     status = join(&out->user_name, "%s/?api-version=%s&DeviceClientType=%s",
                   identity, version, encoded);
   free(identity);
+  if (status != DSTREAM_OK)
+    end_set(error, status, "%s", dstream_status_text(status));
   return status;
 }
 
