@@ -404,12 +404,12 @@ static void link_end(struct link *link) {
 }
 
 void link_fail(struct link *link, const struct dstream_end *why) {
-  if (link->state == LINK_ENDED)
-    return;
   if (link->lingering) {
     link_destroy(link);
     return;
   }
+  if (link->state == LINK_ENDED)
+    return;
   struct dstream_end copy = *why;
   link_set_state(link, LINK_ENDED);
   loop_timer_cancel(&link->timer);
