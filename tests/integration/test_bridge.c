@@ -148,19 +148,22 @@ static void test_the_other_end_closes(void **state) {
 
 /* ---- a socket that is not read ---- */
 
+/* Most of it never leaves the sender.  The bound is far above what this library
+ * holds: the system's own buffers, which it lets grow, are four on this way
+ * (tcp_rmem and tcp_wmem, up to 32 and 4 MB here and there). */
 static void test_bounded_while_stalled(void **state) {
   (void)state;
   const struct dstream_bridge_options options = {.size = sizeof options,
                                                  .buffer = 32768};
   device.kind = PEER_SENDER;
-  device.to_send = 64u << 20;
+  device.to_send = 256u << 20;
   adopt(&(struct local_plan){.stalled = true, .buffer = 4096}, &options);
   open_stream("dev1");
   WAIT(device.peer_count == 1 && device.peers[0]->opens == 1);
   wait_still(&device.peers[0]->sent, 300);
-  assert_true(device.peers[0]->sent < 16u << 20);
+  assert_true(device.peers[0]->sent < 96u << 20);
   uint64_t told = dstream_stream_bytes_out(device.peers[0]->stream);
-  assert_true(told < 16u << 20);
+  assert_true(told < 96u << 20);
   local_reset(&joined.local);
   ended(DSTREAM_EIO, "client: ");
   WAIT(device.peers[0]->closes == 1);
