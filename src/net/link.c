@@ -759,6 +759,10 @@ void link_set_owner(struct link *link, const struct link_callbacks *callbacks,
   link->user = user;
 }
 
+bool link_tls_peer(const struct link *link, struct tls_peer *out) {
+  return link->tls != NULL && tls_peer(link->tls, out);
+}
+
 const char *link_peer(const struct link *link) {
   return link->peer;
 }

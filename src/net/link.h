@@ -138,6 +138,9 @@ void link_reset(struct link *link, uint64_t linger_ms);
 /* Closes at once; no callback any more.  NULL: nothing. */
 void link_abort(struct link *link);
 
+/* The certificate that a client has shown, once the link is up: as tls_peer. */
+bool link_tls_peer(const struct link *link, struct tls_peer *out);
+
 /* "1.2.3.4:567" of the peer, or "" */
 const char *link_peer(const struct link *link);
 

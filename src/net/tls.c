@@ -25,6 +25,11 @@
 /* A ticket is good for two hours, OpenSSL's default. */
 #define TICKET_RENEW_S 3600
 
+/* Of a client's certificates: a stranger makes the server read and check so
+ * much and no more. */
+#define CLIENT_CHAIN_MAX   8
+#define CLIENT_CHAIN_BYTES 32768
+
 struct tls_config {
   SSL_CTX *ctx;
   struct tls_sessions *sessions; /* NULL in the server's role */
@@ -252,6 +257,35 @@ int tls_config_server(struct tls_config **out, const char *cert_file,
   return DSTREAM_ETLS;
 }
 
+/* Whoever signed a client's certificate: it is judged later.  What is wrong is
+ * kept for SSL_get_verify_result.  A key that is too short proves nothing. */
+static int accept_client(int ok, X509_STORE_CTX *store) {
+  switch (X509_STORE_CTX_get_error(store)) {
+  case X509_V_ERR_EE_KEY_TOO_SMALL:
+  case X509_V_ERR_OUT_OF_MEM:
+    return ok;
+  default:
+    return 1;
+  }
+}
+
+int tls_config_ask_clients(struct tls_config *config, const char *ca_file,
+                           struct dstream_end *error) {
+  static const unsigned char id[] = "dstream";
+  ERR_clear_error();
+  SSL_CTX_set_verify(config->ctx, SSL_VERIFY_PEER, accept_client);
+  SSL_CTX_set_verify_depth(config->ctx, CLIENT_CHAIN_MAX);
+  SSL_CTX_set_max_cert_list(config->ctx, CLIENT_CHAIN_BYTES);
+  /* Without it OpenSSL lets no client that may have a certificate resume. */
+  if (SSL_CTX_set_session_id_context(config->ctx, id, sizeof id) != 1 ||
+      (ca_file != NULL && !SSL_CTX_load_verify_file(config->ctx, ca_file))) {
+    end_set(error, DSTREAM_ETLS, "can't read CA certificates from %s: %s",
+            ca_file, last_error());
+    return DSTREAM_ETLS;
+  }
+  return DSTREAM_OK;
+}
+
 void tls_config_free(struct tls_config *config) {
   if (config == NULL)
     return;
@@ -323,6 +357,42 @@ void tls_free(struct tls *tls) {
   SSL_free(tls->ssl);
   tls_sessions_release(tls->sessions);
   free(tls);
+}
+
+static int64_t unix_time(const ASN1_TIME *time) {
+  struct tm utc;
+  return ASN1_TIME_to_tm(time, &utc) == 1 ? (int64_t)timegm(&utc) : 0;
+}
+
+static void common_name(X509 *certificate, char *out, size_t size) {
+  X509_NAME *subject = X509_get_subject_name(certificate);
+  int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+  out[0] = '\0';
+  if (at < 0 || X509_NAME_get_index_by_NID(subject, NID_commonName, at) >= 0)
+    return;
+  unsigned char *text = NULL;
+  int len = ASN1_STRING_to_UTF8(
+      &text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+  if (len > 0 && (size_t)len < size && memchr(text, 0, (size_t)len) == NULL) {
+    memcpy(out, text, (size_t)len);
+    out[len] = '\0';
+  }
+  OPENSSL_free(text);
+}
+
+bool tls_peer(const struct tls *tls, struct tls_peer *out) {
+  X509 *certificate = SSL_get0_peer_certificate(tls->ssl);
+  memset(out, 0, sizeof *out);
+  if (certificate == NULL ||
+      X509_digest(certificate, EVP_sha1(), out->sha1, NULL) != 1 ||
+      X509_digest(certificate, EVP_sha256(), out->sha256, NULL) != 1)
+    return false;
+  out->trusted = SSL_get_verify_result(tls->ssl) == X509_V_OK;
+  out->not_before_s = unix_time(X509_get0_notBefore(certificate));
+  out->not_after_s = unix_time(X509_get0_notAfter(certificate));
+  common_name(certificate, out->name, sizeof out->name);
+  ERR_clear_error();
+  return true;
 }
 
 void tls_set_input(struct tls *tls, const uint8_t *data, size_t len) {

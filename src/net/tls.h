@@ -37,6 +37,13 @@ int tls_config_client(struct tls_config **out,
 int tls_config_server(struct tls_config **out, const char *cert_file,
                       const char *key_file, struct dstream_end *error);
 
+/* Has a server's configuration ask clients for a certificate.  A client may
+ * have none, or one that nobody vouches for: struct tls_peer tells.  ca_file:
+ * PEM certificates of the CAs that are trusted to vouch, NULL: none.
+ * DSTREAM_ETLS. */
+int tls_config_ask_clients(struct tls_config *config, const char *ca_file,
+                           struct dstream_end *error);
+
 /* Connections that use it go on.  NULL is fine. */
 void tls_config_free(struct tls_config *config);
 
@@ -57,6 +64,20 @@ void tls_free(struct tls *tls);
 void tls_resume(struct tls *tls, uint16_t port);
 /* Once the handshake is done: whether the session was an earlier one's. */
 bool tls_resumed(const struct tls *tls);
+
+/* The certificate of a client, whose key it has, as the handshake proved. */
+#define TLS_PEER_NAME_MAX 128
+struct tls_peer {
+  uint8_t sha1[20]; /* of the certificate in DER: its thumbprints */
+  uint8_t sha256[32];
+  bool trusted;                     /* a CA of tls_config_ask_clients vouches */
+  char name[TLS_PEER_NAME_MAX + 1]; /* its common name in UTF-8; empty when it
+                                       has not exactly one, or a longer one */
+  int64_t not_before_s;             /* Unix seconds */
+  int64_t not_after_s;
+};
+/* Once the handshake is done.  False: the client has shown none. */
+bool tls_peer(const struct tls *tls, struct tls_peer *out);
 
 /* The ciphertext to read next; borrowed until used up or set anew. */
 void tls_set_input(struct tls *tls, const uint8_t *data, size_t len);
