@@ -58,6 +58,8 @@ static const struct option options[] = {
     TEXT(certificate_file, OPTION_TEXT, "server.pem",
          "PEM file of the server's certificate chain"),
     TEXT(key_file, OPTION_TEXT, "server-key.pem", "PEM file of its key"),
+    TEXT(device_ca_file, OPTION_TEXT, "",
+         "PEM file of the CAs of devices' certificates; empty: none"),
     TEXT(database_file, OPTION_TEXT, "identities.db",
          "devices and service policies"),
     TEXT(broker_program, OPTION_TEXT, "", "mosquitto; empty: looked for"),

@@ -46,6 +46,7 @@ struct config {
   unsigned mqtt_port;
   char certificate_file[CONFIG_TEXT_SIZE]; /* all files: relative to DIR */
   char key_file[CONFIG_TEXT_SIZE];
+  char device_ca_file[CONFIG_TEXT_SIZE]; /* empty: none */
   char database_file[CONFIG_TEXT_SIZE];
   char broker_program[CONFIG_TEXT_SIZE];
   unsigned log_level; /* enum dstream_log_level */

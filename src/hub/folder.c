@@ -135,12 +135,29 @@ static int print_string(const struct conn_string *base,
 
 static int print_device(const struct config *config,
                         const struct folder_ports *ports,
-                        struct identity_device *device, char *out, size_t size,
+                        struct identity_device *device,
+                        enum identity_which which, char *out, size_t size,
                         struct dstream_end *end) {
   struct conn_string cs = {0};
+  struct identity_key *key =
+      which == IDENTITY_PRIMARY ? &device->primary : &device->secondary;
   cs.device_id = device->id;
-  cs.key = device->primary.bytes;
-  cs.key_len = device->primary.len;
+  switch (device->auth) {
+  case IDENTITY_KEYS:
+    cs.key = key->bytes;
+    cs.key_len = key->len;
+    break;
+  case IDENTITY_THUMBPRINT:
+  case IDENTITY_CA:
+    cs.x509 = true;
+    break;
+  case IDENTITY_GROUP:
+    end_set(end, DSTREAM_ESTATE,
+            "\"%.130s\" is a group's device: \"dstream-hub group device\" "
+            "prints its string",
+            device->id);
+    return DSTREAM_ESTATE;
+  }
   return print_string(&cs, config, ports, out, size, end);
 }
 
@@ -174,40 +191,50 @@ static int device_error(int status, const char *id, struct dstream_end *end) {
   return status;
 }
 
-int folder_device_string(const struct config *config, const char *id, char *out,
-                         size_t size, struct dstream_end *end) {
+/* The database, and the ports for a connection string (may be NULL). */
+static int open_for(const struct config *config, bool read_only,
+                    struct folder_ports *ports, struct identity_store **store,
+                    struct dstream_end *end) {
+  int status =
+      ports == NULL ? DSTREAM_OK : folder_ports_public(config, ports, end);
+  return status == DSTREAM_OK ? store_open(config, read_only, store, end)
+                              : status;
+}
+
+int folder_device_string(const struct config *config, const char *id,
+                         enum identity_which which, char *out, size_t size,
+                         struct dstream_end *end) {
   struct folder_ports ports;
   struct identity_store *store = NULL;
-  int status = folder_ports_public(config, &ports, end);
-  if (status == DSTREAM_OK)
-    status = store_open(config, true, &store, end);
+  int status = open_for(config, true, &ports, &store, end);
   if (status != DSTREAM_OK)
     return status;
   struct identity_device device;
   status = device_error(identity_get(store, id, &device), id, end);
   if (status == DSTREAM_OK)
-    status = print_device(config, &ports, &device, out, size, end);
+    status = print_device(config, &ports, &device, which, out, size, end);
   identity_device_wipe(&device);
   identity_close(store);
   return status;
 }
 
 int folder_policy_string(const struct config *config, const char *name,
-                         char *out, size_t size, struct dstream_end *end) {
+                         enum identity_which which, char *out, size_t size,
+                         struct dstream_end *end) {
   struct folder_ports ports;
   struct identity_store *store = NULL;
-  int status = folder_ports_public(config, &ports, end);
-  if (status == DSTREAM_OK)
-    status = store_open(config, true, &store, end);
+  int status = open_for(config, true, &ports, &store, end);
   if (status != DSTREAM_OK)
     return status;
   struct identity_policy policy;
   status = identity_policy_get(store, name, &policy);
   if (status == DSTREAM_OK) {
     struct conn_string cs = {0};
+    struct identity_key *key =
+        which == IDENTITY_PRIMARY ? &policy.primary : &policy.secondary;
     cs.policy = policy.name;
-    cs.key = policy.primary.bytes;
-    cs.key_len = policy.primary.len;
+    cs.key = key->bytes;
+    cs.key_len = key->len;
     status = print_string(&cs, config, &ports, out, size, end);
   } else {
     end_set(end, status,
@@ -222,24 +249,53 @@ int folder_policy_string(const struct config *config, const char *name,
 
 /* ---- devices ---- */
 
-int folder_device_add(const struct config *config, const char *id, char *out,
+static int check_thumbprints(const struct folder_device *device,
+                             struct dstream_end *end) {
+  char text[IDENTITY_THUMBPRINT_SIZE];
+  for (size_t i = 0; i < 2; i++) {
+    if (device->thumbprint[i] == NULL ||
+        identity_thumbprint(device->thumbprint[i], text))
+      continue;
+    end_set(end, DSTREAM_EINVAL,
+            "\"%.130s\" is no thumbprint: 40 hex digits (SHA-1) or 64 "
+            "(SHA-256), as `openssl x509 -fingerprint -sha256` prints it",
+            device->thumbprint[i]);
+    return DSTREAM_EINVAL;
+  }
+  return DSTREAM_OK;
+}
+
+static int add_device(struct identity_store *store,
+                      const struct folder_device *device,
+                      struct identity_device *out) {
+  int64_t now_s = (int64_t)time(NULL);
+  if (device->auth == IDENTITY_KEYS)
+    return identity_add(store, device->id, now_s, out);
+  int status = identity_add_x509(store, device->id, now_s, device->auth,
+                                 device->thumbprint[0], device->thumbprint[1]);
+  return status == DSTREAM_OK ? identity_get(store, device->id, out) : status;
+}
+
+int folder_device_add(const struct config *config,
+                      const struct folder_device *device, char *out,
                       size_t size, struct dstream_end *end) {
   struct folder_ports ports;
   struct identity_store *store = NULL;
   /* Not every id that the database takes fits into a connection string. */
-  if (!conn_string_id_valid(slice_of(id)))
-    return device_error(DSTREAM_EINVAL, id, end);
-  int status = folder_ports_public(config, &ports, end);
+  if (!conn_string_id_valid(slice_of(device->id)))
+    return device_error(DSTREAM_EINVAL, device->id, end);
+  int status = check_thumbprints(device, end);
   if (status == DSTREAM_OK)
-    status = store_open(config, false, &store, end);
+    status = open_for(config, false, &ports, &store, end);
   if (status != DSTREAM_OK)
     return status;
-  struct identity_device device;
-  memset(&device, 0, sizeof device);
-  status = identity_add(store, id, (int64_t)time(NULL), &device);
-  if (device_error(status, id, end) == DSTREAM_OK)
-    status = print_device(config, &ports, &device, out, size, end);
-  identity_device_wipe(&device);
+  struct identity_device added;
+  memset(&added, 0, sizeof added);
+  status = device_error(add_device(store, device, &added), device->id, end);
+  if (status == DSTREAM_OK)
+    status =
+        print_device(config, &ports, &added, IDENTITY_PRIMARY, out, size, end);
+  identity_device_wipe(&added);
   identity_close(store);
   return status;
 }
@@ -251,6 +307,42 @@ int folder_device_remove(const struct config *config, const char *id,
   if (status != DSTREAM_OK)
     return status;
   status = device_error(identity_remove(store, id), id, end);
+  identity_close(store);
+  return status;
+}
+
+int folder_device_enable(const struct config *config, const char *id,
+                         bool enabled, struct dstream_end *end) {
+  struct identity_store *store = NULL;
+  int status = store_open(config, false, &store, end);
+  if (status != DSTREAM_OK)
+    return status;
+  status = device_error(
+      identity_set_enabled(store, id, enabled, (int64_t)time(NULL)), id, end);
+  identity_close(store);
+  return status;
+}
+
+int folder_device_rotate(const struct config *config, const char *id,
+                         enum identity_which which, char *out, size_t size,
+                         struct dstream_end *end) {
+  struct folder_ports ports;
+  struct identity_store *store = NULL;
+  int status = open_for(config, false, &ports, &store, end);
+  if (status != DSTREAM_OK)
+    return status;
+  struct identity_device device;
+  memset(&device, 0, sizeof device);
+  status = identity_new_key(store, id, which, NULL);
+  if (status == DSTREAM_ESTATE)
+    end_set(end, status, "\"%.130s\" has no keys of its own", id);
+  else
+    status = device_error(status, id, end);
+  if (status == DSTREAM_OK)
+    status = device_error(identity_get(store, id, &device), id, end);
+  if (status == DSTREAM_OK)
+    status = print_device(config, &ports, &device, which, out, size, end);
+  identity_device_wipe(&device);
   identity_close(store);
   return status;
 }
@@ -267,10 +359,16 @@ static bool print_id(void *user, const struct identity_device *device) {
     fprintf(listing->out, "%s\n", device->id);
     return true;
   }
+  static const char *const auths[] = {[IDENTITY_KEYS] = "sas",
+                                      [IDENTITY_THUMBPRINT] = "selfSigned",
+                                      [IDENTITY_CA] = "certificateAuthority",
+                                      [IDENTITY_GROUP] = "group"};
   /* No character of an id needs escaping in JSON. */
-  fprintf(listing->out, "%s\n  {\"deviceId\": \"%s\", \"status\": \"%s\"}",
+  fprintf(listing->out,
+          "%s\n  {\"deviceId\": \"%s\", \"status\": \"%s\", "
+          "\"authentication\": \"%s\"}",
           listing->count == 0 ? "" : ",", device->id,
-          device->enabled ? "enabled" : "disabled");
+          device->enabled ? "enabled" : "disabled", auths[device->auth]);
   listing->count++;
   return true;
 }
@@ -289,4 +387,166 @@ int folder_device_list(const struct config *config, int json, FILE *out,
     fputs(listing.count == 0 ? "]\n" : "\n]\n", out);
   identity_close(store);
   return device_error(status, "", end);
+}
+
+/* ---- groups ---- */
+
+static int group_error(int status, const char *name, struct dstream_end *end) {
+  switch (status) {
+  case DSTREAM_OK:
+    break;
+  case DSTREAM_EINVAL:
+    end_set(end, status,
+            "\"%.70s\" can't be a group's name (1 to %d letters, digits and "
+            "-_.), or its prefix can begin no device's id",
+            name, IDENTITY_POLICY_MAX);
+    break;
+  case DSTREAM_ESTATE:
+    end_set(end, status, "there is a group \"%s\" already", name);
+    break;
+  case DSTREAM_ELIMIT:
+    end_set(end, status, "there are %d groups already", IDENTITY_GROUPS_MAX);
+    break;
+  case DSTREAM_ENOTFOUND:
+    end_set(end, status,
+            "there is no group \"%.70s\"; \"dstream-hub group list DIR\" "
+            "shows those there are",
+            name);
+    break;
+  default:
+    end_set(end, status, "the database failed; is its disk full?");
+    break;
+  }
+  return status;
+}
+
+int folder_group_add(const struct config *config, const char *name,
+                     const char *prefix, struct dstream_end *end) {
+  struct identity_store *store = NULL;
+  char own[IDENTITY_POLICY_MAX + 2];
+  int status = store_open(config, false, &store, end);
+  if (status != DSTREAM_OK)
+    return status;
+  snprintf(own, sizeof own, "%.*s-", IDENTITY_POLICY_MAX, name);
+  status = group_error(
+      identity_group_add(store, name, prefix != NULL ? prefix : own), name,
+      end);
+  identity_close(store);
+  return status;
+}
+
+int folder_group_remove(const struct config *config, const char *name,
+                        struct dstream_end *end) {
+  struct identity_store *store = NULL;
+  int status = store_open(config, false, &store, end);
+  if (status != DSTREAM_OK)
+    return status;
+  status = group_error(identity_group_remove(store, name), name, end);
+  identity_close(store);
+  return status;
+}
+
+int folder_group_rotate(const struct config *config, const char *name,
+                        enum identity_which which, struct dstream_end *end) {
+  struct identity_store *store = NULL;
+  int status = store_open(config, false, &store, end);
+  if (status != DSTREAM_OK)
+    return status;
+  status = group_error(identity_group_new_key(store, name, which), name, end);
+  identity_close(store);
+  return status;
+}
+
+static bool print_group(void *user, const struct identity_group *group) {
+  struct listing *listing = user;
+  if (!listing->json) {
+    fprintf(listing->out, "%s\n", group->name);
+    return true;
+  }
+  fprintf(listing->out, "%s\n  {\"group\": \"%s\", \"prefix\": \"%s\"}",
+          listing->count == 0 ? "" : ",", group->name, group->prefix);
+  listing->count++;
+  return true;
+}
+
+int folder_group_list(const struct config *config, int json, FILE *out,
+                      struct dstream_end *end) {
+  struct identity_store *store = NULL;
+  int status = store_open(config, true, &store, end);
+  if (status != DSTREAM_OK)
+    return status;
+  struct listing listing = {.out = out, .json = json != 0};
+  if (json)
+    fputs("[", out);
+  status = identity_group_each(store, NULL, print_group, &listing);
+  if (json)
+    fputs(listing.count == 0 ? "]\n" : "\n]\n", out);
+  identity_close(store);
+  return group_error(status, "", end);
+}
+
+static int read_group(const struct config *config, const char *name,
+                      struct identity_group *group, struct dstream_end *end) {
+  struct identity_store *store = NULL;
+  memset(group, 0, sizeof *group);
+  int status = store_open(config, true, &store, end);
+  if (status != DSTREAM_OK)
+    return status;
+  status = group_error(identity_group_get(store, name, group), name, end);
+  identity_close(store);
+  return status;
+}
+
+int folder_group_key(const struct config *config, const char *name,
+                     enum identity_which which, char *out, size_t size,
+                     struct dstream_end *end) {
+  struct identity_group group;
+  int status = read_group(config, name, &group, end);
+  const struct identity_key *key =
+      which == IDENTITY_PRIMARY ? &group.primary : &group.secondary;
+  if (status == DSTREAM_OK &&
+      crypto_base64_encode(key->bytes, key->len, out, size) == 0) {
+    status = DSTREAM_EINTERNAL;
+    end_set(end, status, "the key is too long");
+  }
+  identity_group_wipe(&group);
+  return status;
+}
+
+int folder_group_device(const struct config *config, const char *name,
+                        const char *id, enum identity_which which, char *out,
+                        size_t size, struct dstream_end *end) {
+  struct identity_group group;
+  struct identity_key key = {.len = 0};
+  struct folder_ports ports;
+  if (!conn_string_id_valid(slice_of(id)))
+    return device_error(DSTREAM_EINVAL, id, end);
+  int status = folder_ports_public(config, &ports, end);
+  if (status == DSTREAM_OK)
+    status = read_group(config, name, &group, end);
+  if (status != DSTREAM_OK)
+    return status;
+  if (!identity_group_covers(&group, id)) {
+    status = DSTREAM_EINVAL;
+    end_set(end, status,
+            "\"%.130s\" is not of the group \"%s\": its ids begin with "
+            "\"%s\"",
+            id, group.name, group.prefix);
+  } else {
+    status = identity_group_derive(which == IDENTITY_PRIMARY ? &group.primary
+                                                             : &group.secondary,
+                                   id, &key);
+  }
+  if (status == DSTREAM_OK) {
+    char device_id[IDENTITY_ID_MAX + 1];
+    snprintf(device_id, sizeof device_id, "%s", id);
+    struct conn_string cs = {0};
+    cs.device_id = device_id;
+    cs.key = key.bytes;
+    cs.key_len = key.len;
+    status = print_string(&cs, config, &ports, out, size, end);
+  }
+  crypto_wipe(&key, sizeof key);
+  identity_group_wipe(&group);
+  return status;
 }

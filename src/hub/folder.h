@@ -5,12 +5,14 @@
 #ifndef HUB_FOLDER_H
 #define HUB_FOLDER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <dstream/status.h>
 
 #include "hub/config.h"
+#include "hub/identity.h"
 
 #define FOLDER_RUN_DIR    "run" /* mode 0700 */
 #define FOLDER_LOCK_FILE  FOLDER_RUN_DIR "/hub.lock"
@@ -41,24 +43,58 @@ int folder_ports_read(struct folder_ports *ports);
 int folder_ports_public(const struct config *config, struct folder_ports *ports,
                         struct dstream_end *end);
 
-/* The connection string of a device, or of a policy (its primary key).  out
+/* The connection string of a device, or of a policy, with one of its keys.  out
  * holds a key: wipe it.  CONN_STRING_MAX bytes are enough.  DSTREAM_ENOTFOUND,
  * DSTREAM_EINTERNAL and those of folder_ports_public. */
-int folder_device_string(const struct config *config, const char *id, char *out,
-                         size_t size, struct dstream_end *end);
+int folder_device_string(const struct config *config, const char *id,
+                         enum identity_which which, char *out, size_t size,
+                         struct dstream_end *end);
 int folder_policy_string(const struct config *config, const char *policy,
-                         char *out, size_t size, struct dstream_end *end);
+                         enum identity_which which, char *out, size_t size,
+                         struct dstream_end *end);
 
-/* Adds a device and gives its connection string.  DSTREAM_EINVAL: no id;
- * DSTREAM_ESTATE: it is there already, or as folder_ports_public (then nothing
- * was added). */
-int folder_device_add(const struct config *config, const char *id, char *out,
+/* Adds a device and gives its connection string.  auth: IDENTITY_KEYS, or what
+ * identity_add_x509 takes, with thumbprints as people write them (NULL: none).
+ * DSTREAM_EINVAL: no id, no thumbprint; DSTREAM_ESTATE: it is there already, or
+ * as folder_ports_public (then nothing was added). */
+struct folder_device {
+  const char *id;
+  enum identity_auth auth;
+  const char *thumbprint[2];
+};
+int folder_device_add(const struct config *config,
+                      const struct folder_device *device, char *out,
                       size_t size, struct dstream_end *end);
 int folder_device_remove(const struct config *config, const char *id,
+                         struct dstream_end *end);
+int folder_device_enable(const struct config *config, const char *id,
+                         bool enabled, struct dstream_end *end);
+/* Makes a key anew and gives the connection string with it. */
+int folder_device_rotate(const struct config *config, const char *id,
+                         enum identity_which which, char *out, size_t size,
                          struct dstream_end *end);
 
 /* Prints the ids, one a line, or as a JSON array of objects. */
 int folder_device_list(const struct config *config, int json, FILE *out,
                        struct dstream_end *end);
+
+/* prefix NULL: the name and a "-". */
+int folder_group_add(const struct config *config, const char *name,
+                     const char *prefix, struct dstream_end *end);
+int folder_group_remove(const struct config *config, const char *name,
+                        struct dstream_end *end);
+int folder_group_rotate(const struct config *config, const char *name,
+                        enum identity_which which, struct dstream_end *end);
+/* Prints the names, one a line, or as a JSON array of objects. */
+int folder_group_list(const struct config *config, int json, FILE *out,
+                      struct dstream_end *end);
+/* The group's key in base64; out holds a secret: wipe it. */
+int folder_group_key(const struct config *config, const char *name,
+                     enum identity_which which, char *out, size_t size,
+                     struct dstream_end *end);
+/* The connection string of one of its devices.  DSTREAM_EINVAL: not its. */
+int folder_group_device(const struct config *config, const char *name,
+                        const char *id, enum identity_which which, char *out,
+                        size_t size, struct dstream_end *end);
 
 #endif

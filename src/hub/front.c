@@ -12,7 +12,9 @@
 #include <unistd.h>
 
 #include "core/container.h"
+#include "core/crypto.h"
 #include "core/end.h"
+#include "hub/broker_connect.h"
 #include "hub/http_reply.h"
 #include "hub/log_limit.h"
 #include "hub/relay.h"
@@ -24,6 +26,8 @@
 #define BACKLOG                 1024
 #define ACCEPT_PAUSE_MS         100
 #define MQTT_PATH               "/$iothub/websocket"
+#define CONNECT_SIZE                                                           \
+  (BROKER_CONNECT_MAX + BROKER_CONNECT_MORE(BROKER_VOUCHER_SIZE))
 
 struct listener {
   struct front *front;
@@ -43,8 +47,10 @@ struct conn {
   struct relay *relay; /* to the broker or the HTTP server */
   struct loop_timer timer;
   bool mqtt;
-  char *head; /* while the request head comes in */
+  char *head; /* while the request head or the CONNECT packet comes in */
   size_t head_len;
+  struct link *local;                       /* to the broker, until it is up */
+  struct identity_certificate *certificate; /* that an MQTT client has shown */
 };
 
 struct front {
@@ -53,6 +59,8 @@ struct front {
   char *cert_file;
   char *key_file;
   char *broker_socket;
+  char *broker_secret;
+  char *device_ca_file; /* may be NULL */
   struct tls_config *tls;
   struct listener https;
   struct listener mqtt;
@@ -70,8 +78,10 @@ static void conn_free(struct conn *conn) {
   conn->front->count--;
   loop_timer_cancel(&conn->timer);
   link_abort(conn->link);
+  link_abort(conn->local);
   relay_free(conn->relay);
   free(conn->head);
+  free(conn->certificate);
   free(conn);
 }
 
@@ -118,17 +128,170 @@ static void conn_join(struct conn *conn, struct link *local,
   relay_attach(conn->relay, RELAY_A, client, core);
 }
 
-static int connect_broker(struct front *front, struct link **out) {
-  static const struct link_callbacks none = {0};
+static int connect_broker(struct front *front, struct link **out,
+                          const struct link_callbacks *callbacks, void *user) {
   struct link_options options = {.connect_timeout_ms =
                                      front->options.handshake_ms};
   int status = link_connect_unix(out, front->loop, front->broker_socket,
-                                 &options, &none, NULL);
+                                 &options, callbacks, user);
   if (status != DSTREAM_OK)
     log_limit_write(&front->refused, DSTREAM_LOG_WARNING,
                     "mqtt: the broker can't be reached: %s",
                     dstream_status_text(status));
   return status;
+}
+
+static const struct link_callbacks no_callbacks = {0};
+
+/* ---- MQTT with a certificate: the CONNECT packet first ---- */
+
+static void on_head_end(void *user, const struct dstream_end *why);
+static void on_handshake_timeout(struct loop_timer *timer);
+
+/* Remembers what the client has shown; false: nothing. */
+static bool take_certificate(struct conn *conn) {
+  struct tls_peer peer;
+  if (!link_tls_peer(conn->link, &peer))
+    return false;
+  struct identity_certificate *certificate = calloc(1, sizeof *certificate);
+  if (certificate == NULL)
+    return false;
+  _Static_assert(sizeof peer.name == sizeof certificate->name, "a device's id");
+  memcpy(certificate->thumbprints.sha1, peer.sha1, sizeof peer.sha1);
+  memcpy(certificate->thumbprints.sha256, peer.sha256, sizeof peer.sha256);
+  memcpy(certificate->name, peer.name, sizeof peer.name);
+  certificate->trusted = peer.trusted;
+  certificate->not_before_s = peer.not_before_s;
+  certificate->not_after_s = peer.not_after_s;
+  conn->certificate = certificate;
+  return true;
+}
+
+static void on_broker_up(void *user) {
+  struct conn *conn = user;
+  struct link *local = conn->local;
+  const char *p = conn->head;
+  size_t left = conn->head_len;
+  while (left > 0) {
+    size_t space = link_space(local);
+    size_t n = left < space ? left : space;
+    if (n == 0) { /* a new link has room for the longest packet */
+      conn_free(conn);
+      return;
+    }
+    link_write(local, p, n);
+    p += n;
+    left -= n;
+  }
+  crypto_wipe(conn->head, conn->head_len);
+  conn->local = NULL;
+  conn_join(conn, local, NULL);
+}
+
+static void on_broker_end(void *user, const struct dstream_end *why) {
+  (void)why;
+  conn_free(user);
+}
+
+/* Puts the hub's word for the certificate in the place of a password.  A client
+ * with a password of its own is on its own. */
+static void vouch(struct conn *conn, const struct broker_connect *connect) {
+  char voucher[BROKER_VOUCHER_SIZE];
+  uint8_t *packet = malloc(CONNECT_SIZE);
+  int len = -1;
+  if (packet != NULL && conn->front->broker_secret != NULL &&
+      connect->has_user && !connect->has_password &&
+      broker_voucher_make(voucher, conn->front->broker_secret,
+                          connect->client_id, loop_now_ms(),
+                          conn->certificate) == DSTREAM_OK)
+    len = broker_connect_with_password(connect, conn->head, voucher, packet,
+                                       CONNECT_SIZE);
+  if (len > 0) {
+    memcpy(conn->head, packet, (size_t)len);
+    conn->head_len = (size_t)len;
+    crypto_wipe(packet, (size_t)len);
+  }
+  crypto_wipe(voucher, sizeof voucher);
+  free(packet);
+}
+
+/* The packet is complete: on to the broker. */
+static void forward_connect(struct conn *conn,
+                            const struct broker_connect *connect) {
+  static const struct link_callbacks callbacks = {.on_up = on_broker_up,
+                                                  .on_end = on_broker_end};
+  conn->head_len = connect->length;
+  vouch(conn, connect);
+  if (connect_broker(conn->front, &conn->local, &callbacks, conn) !=
+      DSTREAM_OK) {
+    conn->local = NULL;
+    conn_free(conn);
+  }
+}
+
+static size_t on_connect_data(void *user, uint8_t *data, size_t len) {
+  struct conn *conn = user;
+  struct broker_connect connect;
+  size_t before = conn->head_len;
+  size_t n =
+      BROKER_CONNECT_MAX - before < len ? BROKER_CONNECT_MAX - before : len;
+  if (conn->local != NULL)
+    return 0; /* until the relay has both */
+  if (conn->head == NULL)
+    conn->head = malloc(CONNECT_SIZE);
+  if (conn->head == NULL) {
+    conn_free(conn);
+    return len;
+  }
+  memcpy(conn->head + before, data, n);
+  conn->head_len += n;
+  int status = broker_connect_parse(&connect, conn->head, conn->head_len);
+  if (status == DSTREAM_EAGAIN)
+    return n;
+  if (status != DSTREAM_OK) {
+    log_limit_write(&conn->front->refused, DSTREAM_LOG_WARNING,
+                    "mqtt: refused a client with a certificate: its first "
+                    "packet is no CONNECT, or longer than %d bytes",
+                    BROKER_CONNECT_MAX);
+    conn_free(conn);
+    return len;
+  }
+  size_t used = connect.length - before;
+  forward_connect(conn, &connect);
+  return used;
+}
+
+static const struct link_callbacks connect_callbacks = {
+    .on_data = on_connect_data, .on_end = on_head_end};
+
+/* The bytes inside a WebSocket go through a connection of their own. */
+static int open_inner(struct conn *conn, struct link **local) {
+  struct front *front = conn->front;
+  struct link_options options = {0};
+  int pair[2];
+  struct conn *inner = NULL;
+  if (front->count < front->options.max_connections)
+    inner = conn_new(front, true);
+  if (inner == NULL)
+    return DSTREAM_ELIMIT;
+  inner->certificate = conn->certificate;
+  conn->certificate = NULL;
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0,
+                 pair) != 0) {
+    conn_free(inner);
+    return DSTREAM_ESYSTEM;
+  }
+  if (link_adopt(&inner->link, front->loop, pair[1], &options,
+                 &connect_callbacks, inner) != DSTREAM_OK) {
+    close(pair[0]);
+    inner->link = NULL;
+    conn_free(inner);
+    return DSTREAM_ENOMEM;
+  }
+  loop_timer_set(front->loop, &inner->timer, front->options.handshake_ms,
+                 on_handshake_timeout);
+  /* On failure the inner one sees its end. */
+  return link_adopt(local, front->loop, pair[0], &options, &no_callbacks, NULL);
 }
 
 /* ---- HTTPS: the request head decides ---- */
@@ -152,7 +315,6 @@ static bool replay_head(int fd, const struct conn *conn,
 
 /* Hands the connection to the HTTP server; false: it could not. */
 static bool conn_to_http(struct conn *conn, const struct http_head *head) {
-  static const struct link_callbacks none = {0};
   struct front *front = conn->front;
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0,
@@ -171,7 +333,7 @@ static bool conn_to_http(struct conn *conn, const struct http_head *head) {
     close(pair[0]);
     return false;
   }
-  if (link_adopt(&local, front->loop, pair[0], &options, &none, NULL) !=
+  if (link_adopt(&local, front->loop, pair[0], &options, &no_callbacks, NULL) !=
       DSTREAM_OK)
     return false;
   loop_timer_cancel(&conn->timer); /* the HTTP server has timeouts of its own */
@@ -202,7 +364,10 @@ static void conn_to_mqtt(struct conn *conn, const struct http_head *head) {
                                     "Upgrade: websocket\r\n"
                                   : NULL,
                "this is a WebSocket endpoint for MQTT");
-  } else if (connect_broker(conn->front, &broker) != DSTREAM_OK) {
+  } else if ((take_certificate(conn)
+                  ? open_inner(conn, &broker)
+                  : connect_broker(conn->front, &broker, &no_callbacks,
+                                   NULL)) != DSTREAM_OK) {
     stream_core_clear(&core);
     http_reply(conn->link, 503, NULL, "the broker is not running");
   } else {
@@ -281,19 +446,22 @@ static void on_handshake_timeout(struct loop_timer *timer) {
     /* The broker answers CONNECT, and nothing else comes first. */
     if (relay_bytes(conn->relay, RELAY_B) == 0)
       conn_free(conn);
-  } else if (conn->head_len > 0) {
+  } else if (conn->head_len > 0 && !conn->mqtt) {
     conn_refuse(conn, 408, "the request head did not come in time");
   } else {
     conn_free(conn);
   }
 }
 
-/* ---- MQTT: straight to the broker ---- */
+/* ---- MQTT: straight to the broker, without a certificate ---- */
 
 static void on_mqtt_up(void *user) {
   struct conn *conn = user;
   struct link *broker = NULL;
-  if (connect_broker(conn->front, &broker) == DSTREAM_OK)
+  if (take_certificate(conn))
+    link_set_owner(conn->link, &connect_callbacks, conn);
+  else if (connect_broker(conn->front, &broker, &no_callbacks, NULL) ==
+           DSTREAM_OK)
     conn_join(conn, broker, NULL);
   else
     conn_free(conn);
@@ -444,6 +612,35 @@ static void listener_stop(struct listener *listener) {
 
 /* ---- life ---- */
 
+static int make_tls(const struct front *front, struct tls_config **out,
+                    struct dstream_end *error) {
+  struct tls_config *tls = NULL;
+  int status =
+      tls_config_server(&tls, front->cert_file, front->key_file, error);
+  if (status == DSTREAM_OK)
+    status = tls_config_ask_clients(tls, front->device_ca_file, error);
+  if (status == DSTREAM_OK)
+    *out = tls;
+  else
+    tls_config_free(tls);
+  return status;
+}
+
+static bool copy_texts(struct front *front,
+                       const struct front_options *options) {
+  front->cert_file = strdup(options->cert_file);
+  front->key_file = strdup(options->key_file);
+  front->broker_socket = strdup(options->broker_socket);
+  if (options->broker_secret != NULL)
+    front->broker_secret = strdup(options->broker_secret);
+  if (options->device_ca_file != NULL)
+    front->device_ca_file = strdup(options->device_ca_file);
+  return front->cert_file != NULL && front->key_file != NULL &&
+         front->broker_socket != NULL &&
+         (front->broker_secret != NULL) == (options->broker_secret != NULL) &&
+         (front->device_ca_file != NULL) == (options->device_ca_file != NULL);
+}
+
 int front_new(struct front **out, dstream_loop *loop,
               const struct front_options *options, struct dstream_end *error) {
   struct front *front = calloc(1, sizeof *front);
@@ -452,18 +649,13 @@ int front_new(struct front **out, dstream_loop *loop,
   front->loop = loop;
   log_limit_init(&front->refused, loop, "refused connections", NULL);
   front->options = *options;
-  front->cert_file = strdup(options->cert_file);
-  front->key_file = strdup(options->key_file);
-  front->broker_socket = strdup(options->broker_socket);
   if (front->options.max_connections == 0)
     front->options.max_connections = DEFAULT_MAX_CONNECTIONS;
   if (front->options.handshake_ms == 0)
     front->options.handshake_ms = DEFAULT_HANDSHAKE_MS;
   int status = DSTREAM_ENOMEM;
-  if (front->cert_file != NULL && front->key_file != NULL &&
-      front->broker_socket != NULL)
-    status = tls_config_server(&front->tls, front->cert_file, front->key_file,
-                               error);
+  if (copy_texts(front, options))
+    status = make_tls(front, &front->tls, error);
   else
     end_set(error, DSTREAM_ENOMEM, "out of memory");
   if (status == DSTREAM_OK)
@@ -490,8 +682,7 @@ uint16_t front_mqtt_port(const struct front *front) {
 
 int front_reload(struct front *front, struct dstream_end *error) {
   struct tls_config *fresh = NULL;
-  int status =
-      tls_config_server(&fresh, front->cert_file, front->key_file, error);
+  int status = make_tls(front, &fresh, error);
   if (status != DSTREAM_OK)
     return status;
   tls_config_free(front->tls);
@@ -516,5 +707,9 @@ void front_free(struct front *front) {
   free(front->cert_file);
   free(front->key_file);
   free(front->broker_socket);
+  free(front->device_ca_file);
+  if (front->broker_secret != NULL)
+    crypto_wipe(front->broker_secret, strlen(front->broker_secret));
+  free(front->broker_secret);
   free(front);
 }

@@ -3,8 +3,10 @@
  * HTTPS (443): reads the request head itself.  A WebSocket upgrade under
  * /bridges/ goes to the gateway, one to /$iothub/websocket to the broker, and
  * everything else to the HTTP server over a socket pair.
- * MQTT (8883): bytes go to the broker's unix socket.
- * One TLS policy, one set of limits for both.  Loop's thread.
+ * MQTT (8883): bytes go to the broker's unix socket.  Of a client that has
+ * shown a certificate the CONNECT packet is read first, see
+ * hub/broker_connect.h. One TLS policy, one set of limits for both.  Loop's
+ * thread.
  */
 #ifndef HUB_FRONT_H
 #define HUB_FRONT_H
@@ -29,10 +31,14 @@ struct front_options {
   const char *cert_file;     /* required, PEM */
   const char *key_file;      /* required, PEM */
   const char *broker_socket; /* required: the broker's unix socket */
-  unsigned max_connections;  /* both ports together; default 12000 */
-  uint64_t handshake_ms;     /* from accept to a whole request head or MQTT
-                                CONNECT; default 10000 */
-  struct gateway *gateway;   /* required */
+  const char *broker_secret; /* what the broker's plugin shares; NULL: no
+                                client is vouched for */
+  /* CAs of devices' certificates, PEM; NULL: none. */
+  const char *device_ca_file;
+  unsigned max_connections; /* both ports together; default 12000 */
+  uint64_t handshake_ms;    /* from accept to a whole request head or MQTT
+                               CONNECT; default 10000 */
+  struct gateway *gateway;  /* required */
   /* Takes one end of a socket pair that carries one HTTP connection, its head
    * first.  The descriptor is the callee's.  peer: "addr:port", already put
    * into the head as "X-Forwarded-For".  Negative: refused. */
@@ -48,8 +54,8 @@ int front_new(struct front **out, dstream_loop *loop,
 uint16_t front_https_port(const struct front *front);
 uint16_t front_mqtt_port(const struct front *front);
 
-/* Rereads certificate and key for connections to come; the old ones stay in
- * use on failure. */
+/* Rereads certificate, key and the devices' CAs for connections to come; the
+ * old ones stay in use on failure. */
 int front_reload(struct front *front, struct dstream_end *error);
 
 /* Takes no more connections. */

@@ -408,6 +408,28 @@ unsigned gateway_device_count(const struct gateway *gateway,
   return counter.count;
 }
 
+struct judgement {
+  int code;
+  const char *(*fn)(void *user, const char *client_id);
+  void *user;
+};
+
+static void judge(void *user, struct entry *entry) {
+  const struct judgement *judgement = user;
+  const char *reason = judgement->fn(judgement->user, entry->device_id);
+  if (reason == NULL)
+    return;
+  loop_timer_cancel(&entry->timer);
+  relay_end(entry->relay, judgement->code, reason);
+}
+
+void gateway_judge(struct gateway *gateway, int code,
+                   const char *(*fn)(void *user, const char *client_id),
+                   void *user) {
+  struct judgement judgement = {code, fn, user};
+  walk(gateway, judge, &judgement);
+}
+
 /* ---- life ---- */
 
 int gateway_new(struct gateway **out, dstream_loop *loop, const uint8_t *key,

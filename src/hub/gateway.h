@@ -95,6 +95,12 @@ void gateway_forget(struct gateway *gateway, const char *stream_id,
 int gateway_kill(struct gateway *gateway, const char *stream_id, int code,
                  const char *reason);
 
+/* Asks fn about each stream's device ("device" or "device/module"): a text ends
+ * the stream, both sides with `code` and it as the reason; NULL: it goes on. */
+void gateway_judge(struct gateway *gateway, int code,
+                   const char *(*fn)(void *user, const char *client_id),
+                   void *user);
+
 /* Takes a connection whose request head asks for an upgrade under
  * GATEWAY_PATH; the link is the gateway's from now on.  rest: bytes that came
  * after the head are still held by the link (its on_data returned the head's

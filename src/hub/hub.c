@@ -29,6 +29,7 @@
 #define START_MS       20000 /* for the broker to come up */
 #define STOP_MS        3000  /* for streams to close */
 #define STOP_STEP_MS   20
+#define LOOK_MS        250 /* how long a removed device's streams live on */
 #define FDS_MIN        1024
 #define FDS_PER_CONN   3
 #define FDS_PER_STREAM 2
@@ -43,6 +44,8 @@ struct hub {
   struct loop_watch signal_watch;
   struct loop_timer wake_timer;  /* the handshakes' */
   struct loop_timer start_timer; /* then the one that waits for the end */
+  struct loop_timer look_timer;
+  bool look_again; /* the identities could not be read */
   uint64_t stop_by_ms;
   uint8_t token_key[CRYPTO_SHA256_LEN];
   struct identity_store *store;
@@ -177,15 +180,16 @@ static void world_wake_at(void *user, uint64_t at_ms) {
 
 static enum handshake_device world_find_device(void *user, const char *id) {
   struct hub *hub = user;
-  struct identity_device device;
-  enum handshake_device found = HANDSHAKE_DEVICE_ERROR;
-  int status = identity_get(hub->store, id, &device);
-  if (status == DSTREAM_OK)
-    found = device.enabled ? HANDSHAKE_DEVICE_OK : HANDSHAKE_DEVICE_DISABLED;
-  else if (status == DSTREAM_ENOTFOUND || status == DSTREAM_EINVAL)
-    found = HANDSHAKE_DEVICE_UNKNOWN;
-  identity_device_wipe(&device);
-  return found;
+  bool enabled = false;
+  switch (identity_known(hub->store, id, &enabled)) {
+  case DSTREAM_OK:
+    return enabled ? HANDSHAKE_DEVICE_OK : HANDSHAKE_DEVICE_DISABLED;
+  case DSTREAM_ENOTFOUND:
+  case DSTREAM_EINVAL:
+    return HANDSHAKE_DEVICE_UNKNOWN;
+  default:
+    return HANDSHAKE_DEVICE_ERROR;
+  }
 }
 
 static bool world_is_up(void *user) {
@@ -274,6 +278,38 @@ static void on_answer(void *user, const char *device_id, const char *topic) {
   struct hub *hub = user;
   handshake_on_answer(hub->handshake, device_id, topic);
 }
+
+/* ---- devices that were removed or disabled ---- */
+
+/* Why the streams of a client end; NULL: they go on. */
+static const char *judge_client(void *user, const char *client_id) {
+  struct hub *hub = user;
+  char id[IDENTITY_ID_MAX + 1];
+  snprintf(id, sizeof id, "%.*s", (int)strcspn(client_id, "/"), client_id);
+  switch (world_find_device(hub, id)) {
+  case HANDSHAKE_DEVICE_OK:
+    return NULL;
+  case HANDSHAKE_DEVICE_UNKNOWN:
+    return "the device was removed";
+  case HANDSHAKE_DEVICE_DISABLED:
+    return "the device is disabled";
+  default:
+    hub->look_again = true;
+    return NULL;
+  }
+}
+
+static void on_look(struct loop_timer *timer) {
+  struct hub *hub = CONTAINER_OF(timer, struct hub, look_timer);
+  loop_timer_set(hub->loop, timer, LOOK_MS, on_look);
+  if (!identity_changed(hub->store) && !hub->look_again)
+    return;
+  hub->look_again = false;
+  gateway_judge(hub->gateway, 1008, judge_client, hub);
+  main_endpoint_hurry(hub->endpoint);
+}
+
+/* ---- ready, and the broker ---- */
 
 static void say_ready(struct hub *hub) {
   struct folder_ports ports = {front_https_port(hub->front),
@@ -449,6 +485,9 @@ static int open_front(struct hub *hub, struct dstream_end *end) {
       .cert_file = config->certificate_file,
       .key_file = config->key_file,
       .broker_socket = broker_device_socket(hub->broker),
+      .broker_secret = broker_secret(hub->broker),
+      .device_ca_file =
+          config->device_ca_file[0] == '\0' ? NULL : config->device_ca_file,
       .max_connections = config->limits.max_connections,
       .handshake_ms = (uint64_t)config->limits.head_seconds * 1000,
       .gateway = hub->gateway,
@@ -500,13 +539,17 @@ static int start(struct hub *hub, const char *plugin, struct dstream_end *end) {
     return status;
   handshake_set_port(hub->handshake, front_https_port(hub->front));
   loop_timer_set(hub->loop, &hub->start_timer, START_MS, on_start_timer);
-  return open_endpoint(hub);
+  status = open_endpoint(hub);
+  if (status == DSTREAM_OK)
+    loop_timer_set(hub->loop, &hub->look_timer, LOOK_MS, on_look);
+  return status;
 }
 
 /* In the reverse order, whatever there is. */
 static void clean_up(struct hub *hub) {
   if (hub->loop != NULL) {
     loop_timer_cancel(&hub->wake_timer);
+    loop_timer_cancel(&hub->look_timer);
     loop_timer_cancel(&hub->start_timer);
     loop_watch_close(&hub->signal_watch);
   }

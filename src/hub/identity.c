@@ -11,9 +11,8 @@
 #include "core/conn_string.h"
 #include "core/crypto.h"
 #include "core/end.h"
-#include "core/sas.h"
 
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 #define BUSY_WRITER_MS 5000
 #define BUSY_READER_MS 100
 
@@ -21,9 +20,20 @@ struct identity_store {
   sqlite3 *db;
   sqlite3_stmt *device_get;
   sqlite3_stmt *policy_get;
+  sqlite3_stmt *group_match;
   sqlite3_stmt *data_version;
   int64_t seen_version;
 };
+
+/* What version 2 adds to version 1. */
+#define SCHEMA_2                                                               \
+  "ALTER TABLE devices ADD COLUMN auth INTEGER NOT NULL DEFAULT 0;"            \
+  "ALTER TABLE devices ADD COLUMN thumbprint TEXT NOT NULL DEFAULT '';"        \
+  "ALTER TABLE devices ADD COLUMN thumbprint2 TEXT NOT NULL DEFAULT '';"       \
+  "CREATE TABLE key_groups(name TEXT PRIMARY KEY NOT NULL,"                    \
+  " prefix TEXT NOT NULL, primary_key BLOB NOT NULL,"                          \
+  " secondary_key BLOB NOT NULL) WITHOUT ROWID;"                               \
+  "PRAGMA user_version=2;"
 
 static const char schema[] =
     "PRAGMA journal_mode=WAL;"
@@ -33,11 +43,12 @@ static const char schema[] =
     " enabled INTEGER NOT NULL, created INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE policies(name TEXT PRIMARY KEY NOT NULL,"
     " primary_key BLOB NOT NULL, secondary_key BLOB NOT NULL,"
-    " rights INTEGER NOT NULL) WITHOUT ROWID;"
-    "PRAGMA user_version=1;"
-    "COMMIT;";
+    " rights INTEGER NOT NULL) WITHOUT ROWID;" SCHEMA_2 "COMMIT;";
 
-#define DEVICE_COLUMNS "id, primary_key, secondary_key, enabled, created"
+#define DEVICE_COLUMNS                                                         \
+  "id, primary_key, secondary_key, enabled, created, auth, thumbprint,"        \
+  " thumbprint2"
+#define GROUP_COLUMNS "name, prefix, primary_key, secondary_key"
 
 /* ---- helpers ---- */
 
@@ -141,19 +152,48 @@ bool identity_changed(struct identity_store *store) {
   return changed;
 }
 
-static int check_version(sqlite3 *db, const char *path,
-                         struct dstream_end *end) {
+static int read_version(sqlite3 *db) {
   int version = -1;
   sqlite3_stmt *stmt = prepare(db, "PRAGMA user_version");
   if (stmt != NULL && sqlite3_step(stmt) == SQLITE_ROW)
     version = sqlite3_column_int(stmt, 0);
   sqlite3_finalize(stmt);
+  return version;
+}
+
+/* On a connection of its own, as the one at hand may only read.  Of two
+ * programs at a time one does it, and the other looks again. */
+static void migrate(const char *path) {
+  sqlite3 *db = NULL;
+  if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
+                      NULL) == SQLITE_OK) {
+    sqlite3_busy_timeout(db, BUSY_WRITER_MS);
+    sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+    if (read_version(db) == 1 &&
+        sqlite3_exec(db, SCHEMA_2, NULL, NULL, NULL) != SQLITE_OK)
+      sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+    else
+      sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
+  }
+  sqlite3_close(db);
+}
+
+static int check_version(sqlite3 *db, const char *path,
+                         struct dstream_end *end) {
+  int version = read_version(db);
+  if (version == 1) {
+    migrate(path);
+    version = read_version(db);
+  }
   if (version == SCHEMA_VERSION)
     return DSTREAM_OK;
   if (version > SCHEMA_VERSION)
     end_set(end, DSTREAM_EFORMAT,
             "%.120s was written by a newer dstream-hub (version %d): use that",
             path, version);
+  else if (version == 1)
+    end_set(end, DSTREAM_EFORMAT,
+            "%.120s is of an older version and can't be written to", path);
   else
     end_set(end, DSTREAM_EFORMAT, "%.120s is not an identity database", path);
   return DSTREAM_EFORMAT;
@@ -165,9 +205,13 @@ static int prepare_all(struct identity_store *store) {
   store->policy_get =
       prepare(store->db, "SELECT name, primary_key, secondary_key, rights"
                          " FROM policies WHERE name = ?1");
+  store->group_match =
+      prepare(store->db, "SELECT " GROUP_COLUMNS " FROM key_groups WHERE"
+                         " substr(?1, 1, length(prefix)) = prefix"
+                         " ORDER BY name");
   store->data_version = prepare(store->db, "PRAGMA data_version");
   if (store->device_get == NULL || store->policy_get == NULL ||
-      store->data_version == NULL)
+      store->group_match == NULL || store->data_version == NULL)
     return DSTREAM_EINTERNAL;
   store->seen_version = data_version(store);
   return DSTREAM_OK;
@@ -220,6 +264,7 @@ void identity_close(struct identity_store *store) {
     return;
   sqlite3_finalize(store->device_get);
   sqlite3_finalize(store->policy_get);
+  sqlite3_finalize(store->group_match);
   sqlite3_finalize(store->data_version);
   sqlite3_close(store->db);
   free(store);
@@ -287,23 +332,68 @@ int identity_create(struct identity_store **out, const char *path,
 
 /* ---- devices ---- */
 
+/* In lower case; '\0': it is none. */
+static char hex_digit(char c) {
+  if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))
+    return c;
+  return c >= 'A' && c <= 'F' ? (char)(c - 'A' + 'a') : '\0';
+}
+
+bool identity_thumbprint(const char *text, char out[IDENTITY_THUMBPRINT_SIZE]) {
+  size_t len = 0;
+  for (const char *p = text; *p != '\0'; p++) {
+    bool between = len > 0 && len % 2 == 0 && hex_digit(p[1]) != '\0';
+    if (*p == ':' && between)
+      continue;
+    if (hex_digit(*p) == '\0' || len == IDENTITY_THUMBPRINT_SIZE - 1)
+      return false;
+    out[len++] = hex_digit(*p);
+  }
+  out[len] = '\0';
+  return len == 2 * (size_t)IDENTITY_SHA1_LEN ||
+         len == 2 * (size_t)IDENTITY_SHA256_LEN;
+}
+
+static bool thumbprint_valid(const char *text, bool may_be_empty) {
+  char same[IDENTITY_THUMBPRINT_SIZE];
+  return (may_be_empty && text[0] == '\0') ||
+         (identity_thumbprint(text, same) && strcmp(text, same) == 0);
+}
+
+static bool device_valid(const struct identity_device *device) {
+  struct slice id = {device->id, strnlen(device->id, sizeof device->id)};
+  if (!conn_string_id_valid(id) || !key_valid(&device->primary) ||
+      !key_valid(&device->secondary) || device->auth > IDENTITY_GROUP)
+    return false;
+  return device->auth != IDENTITY_THUMBPRINT ||
+         (thumbprint_valid(device->thumbprint[0], false) &&
+          thumbprint_valid(device->thumbprint[1], true));
+}
+
 static bool read_device(sqlite3_stmt *stmt, struct identity_device *out) {
   memset(out, 0, sizeof *out);
   if (!read_text(stmt, 0, out->id, sizeof out->id) ||
-      !read_key(stmt, 1, &out->primary) || !read_key(stmt, 2, &out->secondary))
+      !read_key(stmt, 1, &out->primary) ||
+      !read_key(stmt, 2, &out->secondary) ||
+      !read_text(stmt, 6, out->thumbprint[0], sizeof out->thumbprint[0]) ||
+      !read_text(stmt, 7, out->thumbprint[1], sizeof out->thumbprint[1]))
     return false;
   out->enabled = sqlite3_column_int(stmt, 3) != 0;
   out->created_s = sqlite3_column_int64(stmt, 4);
-  return true;
+  out->auth = (enum identity_auth)sqlite3_column_int(stmt, 5);
+  return device_valid(out);
 }
 
 static int write_device(struct identity_store *store,
                         const struct identity_device *device, bool replace) {
   sqlite3_stmt *stmt = prepare(
-      store->db, replace ? "INSERT INTO devices VALUES(?1, ?2, ?3, ?4, ?5)"
+      store->db, replace ? "INSERT INTO devices(" DEVICE_COLUMNS ")"
+                           " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
                            " ON CONFLICT(id) DO UPDATE SET primary_key = ?2,"
-                           " secondary_key = ?3, enabled = ?4"
-                         : "INSERT INTO devices VALUES(?1, ?2, ?3, ?4, ?5)");
+                           " secondary_key = ?3, enabled = ?4, auth = ?6,"
+                           " thumbprint = ?7, thumbprint2 = ?8"
+                         : "INSERT INTO devices(" DEVICE_COLUMNS ")"
+                           " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)");
   if (stmt == NULL)
     return DSTREAM_EINTERNAL;
   bind_text(stmt, 1, device->id);
@@ -311,45 +401,155 @@ static int write_device(struct identity_store *store,
   bind_key(stmt, 3, &device->secondary);
   sqlite3_bind_int(stmt, 4, device->enabled);
   sqlite3_bind_int64(stmt, 5, device->created_s);
+  sqlite3_bind_int(stmt, 6, (int)device->auth);
+  bind_text(stmt, 7, device->thumbprint[0]);
+  bind_text(stmt, 8, device->thumbprint[1]);
   return finish(store, stmt, NULL);
+}
+
+/* With two new keys, which the table wants of every device. */
+static int insert_device(struct identity_store *store,
+                         struct identity_device *device, const char *id) {
+  if (!conn_string_id_valid(slice_of(id)))
+    return DSTREAM_EINVAL;
+  memcpy(device->id, id, strlen(id) + 1);
+  int status = new_key(&device->primary);
+  if (status == DSTREAM_OK)
+    status = new_key(&device->secondary);
+  if (status == DSTREAM_OK && !device_valid(device))
+    status = DSTREAM_EINVAL;
+  return status == DSTREAM_OK ? write_device(store, device, false) : status;
 }
 
 int identity_add(struct identity_store *store, const char *id, int64_t now_s,
                  struct identity_device *out) {
-  if (!conn_string_id_valid(slice_of(id)))
-    return DSTREAM_EINVAL;
   struct identity_device device = {.enabled = true, .created_s = now_s};
-  memcpy(device.id, id, strlen(id) + 1);
-  int status = new_key(&device.primary);
-  if (status == DSTREAM_OK)
-    status = new_key(&device.secondary);
-  if (status == DSTREAM_OK)
-    status = write_device(store, &device, false);
+  int status = insert_device(store, &device, id);
   if (status == DSTREAM_OK && out != NULL)
     *out = device;
   identity_device_wipe(&device);
   return status;
 }
 
-int identity_put(struct identity_store *store,
-                 const struct identity_device *device) {
-  struct slice id = {device->id, strnlen(device->id, sizeof device->id)};
-  if (!conn_string_id_valid(id) || !key_valid(&device->primary) ||
-      !key_valid(&device->secondary))
+int identity_add_x509(struct identity_store *store, const char *id,
+                      int64_t now_s, enum identity_auth auth, const char *first,
+                      const char *second) {
+  struct identity_device device = {
+      .enabled = true, .created_s = now_s, .auth = auth};
+  const char *given[] = {first, second};
+  if (auth != IDENTITY_THUMBPRINT && auth != IDENTITY_CA)
     return DSTREAM_EINVAL;
-  return write_device(store, device, true);
+  for (size_t i = 0; auth == IDENTITY_THUMBPRINT && i < 2; i++) {
+    if (given[i] != NULL &&
+        !identity_thumbprint(given[i], device.thumbprint[i]))
+      return DSTREAM_EINVAL;
+  }
+  int status = insert_device(store, &device, id);
+  identity_device_wipe(&device);
+  return status;
 }
 
-int identity_remove(struct identity_store *store, const char *id) {
-  sqlite3_stmt *stmt = prepare(store->db, "DELETE FROM devices WHERE id = ?1");
+int identity_put(struct identity_store *store,
+                 const struct identity_device *device) {
+  return device_valid(device) ? write_device(store, device, true)
+                              : DSTREAM_EINVAL;
+}
+
+/* Runs a statement with one text that must touch a row, and finalizes it. */
+static int change_one(struct identity_store *store, sqlite3_stmt *stmt,
+                      const char *name) {
   if (stmt == NULL)
     return DSTREAM_EINTERNAL;
-  bind_text(stmt, 1, id);
+  bind_text(stmt, 1, name);
   int changed = 0;
   int status = finish(store, stmt, &changed);
   if (status != DSTREAM_OK)
     return status;
   return changed > 0 ? DSTREAM_OK : DSTREAM_ENOTFOUND;
+}
+
+static bool note_group(void *user, const struct identity_group *group) {
+  (void)group;
+  *(bool *)user = true;
+  return false;
+}
+
+static int has_group(struct identity_store *store, const char *id) {
+  bool found = false;
+  int status = identity_group_each(store, id, note_group, &found);
+  return status == DSTREAM_OK && !found ? DSTREAM_ENOTFOUND : status;
+}
+
+int identity_set_enabled(struct identity_store *store, const char *id,
+                         bool enabled, int64_t now_s) {
+  sqlite3_stmt *stmt = prepare(
+      store->db, enabled ? "UPDATE devices SET enabled = 1 WHERE id = ?1"
+                         : "UPDATE devices SET enabled = 0 WHERE id = ?1");
+  int status = change_one(store, stmt, id);
+  if (status != DSTREAM_ENOTFOUND)
+    return status;
+  status = has_group(store, id);
+  if (status != DSTREAM_OK || enabled)
+    return status;
+  struct identity_device device = {.created_s = now_s, .auth = IDENTITY_GROUP};
+  status = insert_device(store, &device, id);
+  identity_device_wipe(&device);
+  return status;
+}
+
+static int write_key(struct identity_store *store, sqlite3_stmt *stmt,
+                     const char *name, struct identity_key *out) {
+  struct identity_key key;
+  int status = new_key(&key);
+  if (stmt != NULL && status == DSTREAM_OK) {
+    bind_key(stmt, 2, &key);
+    status = change_one(store, stmt, name);
+  } else {
+    sqlite3_finalize(stmt);
+    status = DSTREAM_EINTERNAL;
+  }
+  if (status == DSTREAM_OK && out != NULL)
+    *out = key;
+  crypto_wipe(&key, sizeof key);
+  return status;
+}
+
+int identity_new_key(struct identity_store *store, const char *id,
+                     enum identity_which which, struct identity_key *out) {
+  struct identity_device device;
+  int status = identity_get(store, id, &device);
+  if (status != DSTREAM_OK)
+    return status;
+  bool has_keys = device.auth == IDENTITY_KEYS;
+  identity_device_wipe(&device);
+  if (!has_keys)
+    return DSTREAM_ESTATE;
+  sqlite3_stmt *stmt =
+      prepare(store->db, which == IDENTITY_PRIMARY
+                             ? "UPDATE devices SET primary_key = ?2"
+                               " WHERE id = ?1 AND auth = 0"
+                             : "UPDATE devices SET secondary_key = ?2"
+                               " WHERE id = ?1 AND auth = 0");
+  return write_key(store, stmt, id, out);
+}
+
+int identity_known(struct identity_store *store, const char *id,
+                   bool *enabled) {
+  struct identity_device device;
+  *enabled = true;
+  int status = identity_get(store, id, &device);
+  if (status == DSTREAM_OK) {
+    *enabled = device.enabled;
+    if (device.auth == IDENTITY_GROUP)
+      status = DSTREAM_ENOTFOUND;
+    identity_device_wipe(&device);
+  }
+  return status == DSTREAM_ENOTFOUND ? has_group(store, id) : status;
+}
+
+int identity_remove(struct identity_store *store, const char *id) {
+  return change_one(
+      store, prepare(store->db, "DELETE FROM devices WHERE id = ?1"), id);
 }
 
 int identity_get(struct identity_store *store, const char *id,
@@ -389,6 +589,133 @@ int identity_list(struct identity_store *store, const char *after, size_t limit,
   }
   sqlite3_finalize(stmt);
   return rc == SQLITE_DONE || rc == SQLITE_ROW ? DSTREAM_OK : DSTREAM_EINTERNAL;
+}
+
+/* ---- groups ---- */
+
+void identity_group_wipe(struct identity_group *group) {
+  crypto_wipe(&group->primary, sizeof group->primary);
+  crypto_wipe(&group->secondary, sizeof group->secondary);
+}
+
+/* An id is no longer than a prefix may be, and made of the same characters. */
+static bool prefix_valid(const char *prefix) {
+  return prefix[0] == '\0' || conn_string_id_valid(slice_of(prefix));
+}
+
+static bool read_group(sqlite3_stmt *stmt, struct identity_group *out) {
+  memset(out, 0, sizeof *out);
+  return read_text(stmt, 0, out->name, sizeof out->name) &&
+         read_text(stmt, 1, out->prefix, sizeof out->prefix) &&
+         read_key(stmt, 2, &out->primary) && read_key(stmt, 3, &out->secondary);
+}
+
+int identity_group_add(struct identity_store *store, const char *name,
+                       const char *prefix) {
+  if (!policy_name_valid(name) || !prefix_valid(prefix))
+    return DSTREAM_EINVAL;
+  struct identity_group group;
+  int status = identity_group_get(store, name, &group);
+  if (status == DSTREAM_OK)
+    status = DSTREAM_ESTATE;
+  else if (status == DSTREAM_ENOTFOUND)
+    status = new_key(&group.primary);
+  if (status == DSTREAM_OK)
+    status = new_key(&group.secondary);
+  sqlite3_stmt *stmt = NULL;
+  if (status == DSTREAM_OK) {
+    stmt = prepare(store->db, "INSERT INTO key_groups(" GROUP_COLUMNS ")"
+                              " SELECT ?1, ?2, ?3, ?4"
+                              " WHERE (SELECT count(*) FROM key_groups) < ?5");
+    if (stmt == NULL)
+      status = DSTREAM_EINTERNAL;
+  }
+  if (status == DSTREAM_OK) {
+    bind_text(stmt, 2, prefix);
+    bind_key(stmt, 3, &group.primary);
+    bind_key(stmt, 4, &group.secondary);
+    sqlite3_bind_int(stmt, 5, IDENTITY_GROUPS_MAX);
+    status = change_one(store, stmt, name);
+    if (status == DSTREAM_ENOTFOUND)
+      status = DSTREAM_ELIMIT;
+  }
+  identity_group_wipe(&group);
+  return status;
+}
+
+int identity_group_remove(struct identity_store *store, const char *name) {
+  return change_one(
+      store, prepare(store->db, "DELETE FROM key_groups WHERE name = ?1"),
+      name);
+}
+
+int identity_group_get(struct identity_store *store, const char *name,
+                       struct identity_group *out) {
+  sqlite3_stmt *stmt = prepare(store->db, "SELECT " GROUP_COLUMNS
+                                          " FROM key_groups WHERE name = ?1");
+  if (stmt == NULL)
+    return DSTREAM_EINTERNAL;
+  bind_text(stmt, 1, name);
+  int rc = sqlite3_step(stmt);
+  int status = DSTREAM_EINTERNAL;
+  if (rc == SQLITE_DONE)
+    status = DSTREAM_ENOTFOUND;
+  else if (rc == SQLITE_ROW && read_group(stmt, out))
+    status = DSTREAM_OK;
+  sqlite3_finalize(stmt);
+  return status;
+}
+
+int identity_group_new_key(struct identity_store *store, const char *name,
+                           enum identity_which which) {
+  sqlite3_stmt *stmt =
+      prepare(store->db, which == IDENTITY_PRIMARY
+                             ? "UPDATE key_groups SET primary_key = ?2"
+                               " WHERE name = ?1"
+                             : "UPDATE key_groups SET secondary_key = ?2"
+                               " WHERE name = ?1");
+  return write_key(store, stmt, name, NULL);
+}
+
+int identity_group_each(struct identity_store *store, const char *member,
+                        bool (*fn)(void *user,
+                                   const struct identity_group *group),
+                        void *user) {
+  sqlite3_stmt *all = NULL;
+  if (member == NULL) {
+    all = prepare(store->db,
+                  "SELECT " GROUP_COLUMNS " FROM key_groups ORDER BY name");
+    if (all == NULL)
+      return DSTREAM_EINTERNAL;
+  }
+  sqlite3_stmt *stmt = all != NULL ? all : store->group_match;
+  if (member != NULL)
+    bind_text(stmt, 1, member);
+  struct identity_group group;
+  int rc = SQLITE_DONE;
+  bool more = true;
+  while (more) {
+    rc = sqlite3_step(stmt);
+    if (rc != SQLITE_ROW)
+      break;
+    if (read_group(stmt, &group))
+      more = fn(user, &group);
+    identity_group_wipe(&group);
+  }
+  rewind_statement(stmt);
+  sqlite3_finalize(all);
+  return rc == SQLITE_DONE || rc == SQLITE_ROW ? DSTREAM_OK : DSTREAM_EINTERNAL;
+}
+
+bool identity_group_covers(const struct identity_group *group, const char *id) {
+  return strncmp(id, group->prefix, strlen(group->prefix)) == 0;
+}
+
+int identity_group_derive(const struct identity_key *group_key, const char *id,
+                          struct identity_key *out) {
+  out->len = CRYPTO_SHA256_LEN;
+  return crypto_hmac_sha256(group_key->bytes, group_key->len, id, strlen(id),
+                            out->bytes);
 }
 
 /* ---- policies ---- */
@@ -437,253 +764,5 @@ int identity_policy_get(struct identity_store *store, const char *name,
   else if (rc == SQLITE_ROW && read_policy(stmt, out))
     status = DSTREAM_OK;
   rewind_statement(stmt);
-  return status;
-}
-
-/* ---- tokens ---- */
-
-struct client_parts {
-  char device[IDENTITY_ID_MAX + 1];
-  char module[IDENTITY_ID_MAX + 1]; /* empty: the device itself */
-};
-
-static bool split_client(const char *client_id, struct client_parts *out) {
-  memset(out, 0, sizeof *out);
-  const char *slash = strchr(client_id, '/');
-  struct slice device = slice_of(client_id);
-  if (slash != NULL) {
-    device.len = (size_t)(slash - client_id);
-    struct slice module = slice_of(slash + 1);
-    if (!conn_string_id_valid(module))
-      return false;
-    memcpy(out->module, module.p, module.len);
-  }
-  if (!conn_string_id_valid(device))
-    return false;
-  memcpy(out->device, device.p, device.len);
-  return true;
-}
-
-static int key_tag(const struct identity_key *key, uint8_t *out, size_t size) {
-  uint8_t digest[CRYPTO_SHA256_LEN];
-  static const char label[] = "dstream identity";
-  int status =
-      crypto_hmac_sha256(key->bytes, key->len, label, sizeof label - 1, digest);
-  if (status == DSTREAM_OK)
-    memcpy(out, digest, size);
-  crypto_wipe(digest, sizeof digest);
-  return status;
-}
-
-/* Which of two keys signed, if any. */
-static int check_keys(const struct sas *sas, const struct identity_key *first,
-                      const struct identity_key *second,
-                      struct identity_grant *grant) {
-  const struct identity_key *keys[] = {first, second};
-  int status = DSTREAM_EUNAUTHORIZED;
-  for (size_t i = 0; i < 2 && status == DSTREAM_EUNAUTHORIZED; i++) {
-    status = sas_check(sas, keys[i]->bytes, keys[i]->len);
-    if (status == DSTREAM_OK)
-      status = key_tag(keys[i], grant->key_tag, sizeof grant->key_tag);
-  }
-  return status;
-}
-
-static int check_policy(struct identity_store *store, const struct sas *sas,
-                        unsigned rights, struct identity_grant *grant,
-                        struct dstream_end *end) {
-  struct identity_policy policy;
-  if (sas_policy(sas, grant->policy, sizeof grant->policy) < 0) {
-    end_set(end, DSTREAM_EUNAUTHORIZED, "the token's policy name is too long");
-    return DSTREAM_EUNAUTHORIZED;
-  }
-  int status = identity_policy_get(store, grant->policy, &policy);
-  if (status == DSTREAM_ENOTFOUND)
-    status = DSTREAM_EUNAUTHORIZED;
-  if (status != DSTREAM_OK) {
-    end_set(end, status,
-            status == DSTREAM_EUNAUTHORIZED
-                ? "the token is of a policy that does not exist"
-                : "the identity database failed");
-    return status;
-  }
-  status = check_keys(sas, &policy.primary, &policy.secondary, grant);
-  if (status != DSTREAM_OK) {
-    end_set(end, status, "the token was not signed with the key of policy %s",
-            policy.name);
-  } else if ((policy.rights & rights) != rights) {
-    status = DSTREAM_EUNAUTHORIZED;
-    end_set(end, status, "policy %s lacks the right", policy.name);
-  }
-  identity_policy_wipe(&policy);
-  return status;
-}
-
-static int check_device(struct identity_store *store, const char *id,
-                        const struct sas *sas, bool by_policy,
-                        struct identity_grant *grant, struct dstream_end *end) {
-  struct identity_device device;
-  int status = identity_get(store, id, &device);
-  if (status != DSTREAM_OK) {
-    end_set(end, status,
-            status == DSTREAM_ENOTFOUND ? "there is no such device"
-                                        : "the identity database failed");
-    return status;
-  }
-  if (!device.enabled) {
-    status = DSTREAM_EUNAUTHORIZED;
-    end_set(end, status, "the device is disabled");
-  } else if (!by_policy) {
-    status = check_keys(sas, &device.primary, &device.secondary, grant);
-    if (status != DSTREAM_OK)
-      end_set(end, status, "the token was not signed with the device's key");
-  }
-  identity_device_wipe(&device);
-  return status;
-}
-
-/* Whether the token's resource is one that this client may use. */
-static bool resource_fits(const struct sas *sas,
-                          const struct identity_names *names,
-                          const struct client_parts *client, bool by_policy) {
-  char resource[512 + 2 * IDENTITY_ID_MAX];
-  for (size_t i = 0; i < names->count; i++) {
-    const char *host = names->name[i];
-    if (by_policy && sas_resource_is(sas, host))
-      return true;
-    snprintf(resource, sizeof resource, "%.255s/devices/%s", host,
-             client->device);
-    if (sas_resource_is(sas, resource))
-      return true;
-    if (client->module[0] == '\0')
-      continue;
-    snprintf(resource, sizeof resource, "%.255s/devices/%s/modules/%s", host,
-             client->device, client->module);
-    if (sas_resource_is(sas, resource))
-      return true;
-  }
-  return false;
-}
-
-static int parse_token(struct sas *sas, struct slice token, uint64_t now_s,
-                       struct dstream_end *end) {
-  int status = sas_parse(sas, token.p, token.len);
-  if (status != DSTREAM_OK) {
-    end_set(end, status,
-            token.len == 0
-                ? "there is no token"
-                : "the password is not a SharedAccessSignature token");
-    return status;
-  }
-  if (!sas_expired(sas, now_s))
-    return DSTREAM_OK;
-  end_set(end, DSTREAM_EUNAUTHORIZED,
-          "the token expired %llu s ago: is the device's clock right?",
-          (unsigned long long)(now_s - sas->expiry));
-  return DSTREAM_EUNAUTHORIZED;
-}
-
-int identity_check_device_sas(struct identity_store *store,
-                              const struct identity_names *names,
-                              const char *client_id, struct slice token,
-                              uint64_t now_s, struct identity_grant *grant,
-                              struct dstream_end *end) {
-  struct client_parts client;
-  struct sas sas;
-  memset(grant, 0, sizeof *grant);
-  if (!split_client(client_id, &client)) {
-    end_set(end, DSTREAM_EINVAL, "the client id is not a device id");
-    return DSTREAM_EINVAL;
-  }
-  int status = parse_token(&sas, token, now_s, end);
-  if (status != DSTREAM_OK)
-    return status;
-  grant->expiry_s = sas.expiry;
-  bool by_policy = sas.skn.len > 0;
-  if (!resource_fits(&sas, names, &client, by_policy)) {
-    end_set(end, DSTREAM_EUNAUTHORIZED,
-            "the token is for another device or another hub name");
-    return DSTREAM_EUNAUTHORIZED;
-  }
-  if (by_policy)
-    status = check_policy(store, &sas, IDENTITY_DEVICE_CONNECT, grant, end);
-  if (status != DSTREAM_OK)
-    return status;
-  return check_device(store, client.device, &sas, by_policy, grant, end);
-}
-
-static bool resource_is_hub(const struct sas *sas,
-                            const struct identity_names *names) {
-  for (size_t i = 0; i < names->count; i++) {
-    if (sas_resource_is(sas, names->name[i]))
-      return true;
-  }
-  return false;
-}
-
-int identity_check_service_sas(struct identity_store *store,
-                               const struct identity_names *names,
-                               struct slice token, unsigned rights,
-                               uint64_t now_s, struct identity_grant *grant,
-                               struct dstream_end *end) {
-  struct sas sas;
-  memset(grant, 0, sizeof *grant);
-  int status = parse_token(&sas, token, now_s, end);
-  if (status != DSTREAM_OK)
-    return status;
-  grant->expiry_s = sas.expiry;
-  if (sas.skn.len == 0) {
-    end_set(end, DSTREAM_EUNAUTHORIZED,
-            "the token names no policy: skn is missing");
-    return DSTREAM_EUNAUTHORIZED;
-  }
-  if (!resource_is_hub(&sas, names)) {
-    end_set(end, DSTREAM_EUNAUTHORIZED, "the token is for another hub name");
-    return DSTREAM_EUNAUTHORIZED;
-  }
-  return check_policy(store, &sas, rights, grant, end);
-}
-
-static bool tag_matches(const struct identity_grant *grant,
-                        const struct identity_key *first,
-                        const struct identity_key *second) {
-  uint8_t tag[sizeof grant->key_tag];
-  const struct identity_key *keys[] = {first, second};
-  for (size_t i = 0; i < 2; i++) {
-    if (key_tag(keys[i], tag, sizeof tag) == DSTREAM_OK &&
-        crypto_equal(tag, sizeof tag, grant->key_tag, sizeof tag))
-      return true;
-  }
-  return false;
-}
-
-static int recheck_policy(struct identity_store *store,
-                          const struct identity_grant *grant) {
-  struct identity_policy policy;
-  int status = identity_policy_get(store, grant->policy, &policy);
-  if (status != DSTREAM_OK)
-    return status == DSTREAM_ENOTFOUND ? DSTREAM_EUNAUTHORIZED : status;
-  if ((policy.rights & IDENTITY_DEVICE_CONNECT) == 0 ||
-      !tag_matches(grant, &policy.primary, &policy.secondary))
-    status = DSTREAM_EUNAUTHORIZED;
-  identity_policy_wipe(&policy);
-  return status;
-}
-
-int identity_recheck(struct identity_store *store, const char *client_id,
-                     const struct identity_grant *grant) {
-  struct client_parts client;
-  struct identity_device device;
-  if (!split_client(client_id, &client))
-    return DSTREAM_ENOTFOUND;
-  int status = identity_get(store, client.device, &device);
-  if (status != DSTREAM_OK)
-    return status;
-  if (device.enabled && grant->policy[0] != '\0')
-    status = recheck_policy(store, grant);
-  else if (!device.enabled ||
-           !tag_matches(grant, &device.primary, &device.secondary))
-    status = DSTREAM_EUNAUTHORIZED;
-  identity_device_wipe(&device);
   return status;
 }

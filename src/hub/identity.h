@@ -1,4 +1,5 @@
-/* hub/identity.h - who may connect: devices and service policies, in SQLite.
+/* hub/identity.h - who may connect: devices, groups of devices and service
+ * policies, in SQLite.
  *
  * One file, used by three at the same time: the hub, the command line
  * (`dstream-hub device add` while the hub runs) and the broker's plugin (which
@@ -16,13 +17,17 @@
 
 #include "core/slice.h"
 
-#define IDENTITY_ID_MAX     128 /* as Azure's device ids */
-#define IDENTITY_CLIENT_MAX (2 * IDENTITY_ID_MAX + 1) /* "device/module" */
-#define IDENTITY_POLICY_MAX 64
-#define IDENTITY_KEY_LEN    32 /* of the keys made here */
-#define IDENTITY_KEY_MIN    16 /* of keys brought along, as Azure's */
-#define IDENTITY_KEY_MAX    64
-#define IDENTITY_NAMES_MAX  8
+#define IDENTITY_ID_MAX          128 /* as Azure's device ids */
+#define IDENTITY_CLIENT_MAX      (2 * IDENTITY_ID_MAX + 1) /* "device/module" */
+#define IDENTITY_POLICY_MAX      64
+#define IDENTITY_KEY_LEN         32 /* of the keys made here */
+#define IDENTITY_KEY_MIN         16 /* of keys brought along, as Azure's */
+#define IDENTITY_KEY_MAX         64
+#define IDENTITY_NAMES_MAX       8
+#define IDENTITY_GROUPS_MAX      64 /* each may have to be tried with a token */
+#define IDENTITY_SHA1_LEN        20
+#define IDENTITY_SHA256_LEN      32
+#define IDENTITY_THUMBPRINT_SIZE (2 * IDENTITY_SHA256_LEN + 1)
 
 /* What a policy allows, by Azure's names. */
 enum identity_right {
@@ -38,12 +43,54 @@ struct identity_key {
   size_t len;
 };
 
+/* How a device proves who it is.  The numbers are in the database. */
+enum identity_auth {
+  IDENTITY_KEYS = 0,       /* a token signed with one of its two keys */
+  IDENTITY_THUMBPRINT = 1, /* a certificate with one of its two thumbprints,
+                              whoever signed it */
+  IDENTITY_CA = 2,         /* a certificate of a CA that the hub trusts for
+                              devices, with the id as its common name */
+  IDENTITY_GROUP = 3       /* as a member of a group: the entry is there to
+                              disable it */
+};
+
+enum identity_which { IDENTITY_PRIMARY, IDENTITY_SECONDARY };
+
 struct identity_device {
   char id[IDENTITY_ID_MAX + 1];
-  struct identity_key primary;
+  enum identity_auth auth;
+  struct identity_key primary; /* both only used with IDENTITY_KEYS */
   struct identity_key secondary;
+  /* By enum identity_which: lower-case hex of the certificate's SHA-1 (40
+   * digits) or SHA-256 (64); empty: none. */
+  char thumbprint[2][IDENTITY_THUMBPRINT_SIZE];
   bool enabled;
   int64_t created_s; /* Unix seconds */
+};
+
+/* Devices whose ids begin with the prefix, without an entry for each: a
+ * device's key is HMAC-SHA256(the group's key, its id), as the official
+ * provisioning service derives it. */
+struct identity_group {
+  char name[IDENTITY_POLICY_MAX + 1];
+  char prefix[IDENTITY_ID_MAX + 1]; /* empty: every id */
+  struct identity_key primary;
+  struct identity_key secondary;
+};
+
+/* What tells one certificate from all others. */
+struct identity_thumbprints {
+  uint8_t sha1[IDENTITY_SHA1_LEN];
+  uint8_t sha256[IDENTITY_SHA256_LEN];
+};
+
+/* The certificate that a client has shown, and whose key it has. */
+struct identity_certificate {
+  struct identity_thumbprints thumbprints;
+  bool trusted;                   /* a CA that is trusted for devices vouches */
+  char name[IDENTITY_ID_MAX + 1]; /* its only common name; empty: none */
+  int64_t not_before_s;           /* Unix seconds */
+  int64_t not_after_s;
 };
 
 struct identity_policy {
@@ -66,6 +113,9 @@ struct identity_grant {
   uint64_t expiry_s;                    /* the token's se, Unix seconds */
   char policy[IDENTITY_POLICY_MAX + 1]; /* empty: one of the device's keys */
   uint8_t key_tag[16]; /* tells which key signed, and tells nothing else */
+  bool by_certificate; /* then only what follows and expiry_s count */
+  bool trusted;
+  struct identity_thumbprints thumbprints;
 };
 
 struct identity_store;
@@ -77,7 +127,8 @@ struct identity_store;
 int identity_create(struct identity_store **out, const char *path,
                     struct dstream_end *end);
 
-/* Opens the file.  read_only: nothing is ever written, and a busy database
+/* Opens the file; one of an older version is brought up to date first, if it
+ * can be written.  read_only: nothing else is ever written, and a busy database
  * fails after 100 ms instead of 5 s.  DSTREAM_ENOTFOUND: no such file;
  * DSTREAM_EFORMAT: no database of this kind, or of a newer version;
  * DSTREAM_ESYSTEM, DSTREAM_ENOMEM. */
@@ -99,11 +150,36 @@ bool identity_changed(struct identity_store *store);
 int identity_add(struct identity_store *store, const char *id, int64_t now_s,
                  struct identity_device *out);
 
+/* Adds a device without keys, enabled: auth is IDENTITY_THUMBPRINT with one or
+ * two thumbprints (as identity_thumbprint gives them; second may be NULL), or
+ * IDENTITY_CA with none.  DSTREAM_EINVAL, DSTREAM_ESTATE. */
+int identity_add_x509(struct identity_store *store, const char *id,
+                      int64_t now_s, enum identity_auth auth, const char *first,
+                      const char *second);
+
+/* Reads a thumbprint as people have it: 40 or 64 hex digits, in upper or lower
+ * case, colons between them or not. */
+bool identity_thumbprint(const char *text, char out[IDENTITY_THUMBPRINT_SIZE]);
+
 /* Adds a device, or replaces one with the same id (its `created_s` stays), with
- * the keys it brings.  DSTREAM_EINVAL: an id or a key length that is out of
- * bounds. */
+ * what it brings.  DSTREAM_EINVAL: an id or a key length that is out of bounds,
+ * a thumbprint that is none. */
 int identity_put(struct identity_store *store,
                  const struct identity_device *device);
+
+/* Disables or enables a device.  Disabling a group's device makes an entry for
+ * it.  DSTREAM_ENOTFOUND. */
+int identity_set_enabled(struct identity_store *store, const char *id,
+                         bool enabled, int64_t now_s);
+
+/* Makes one of a device's keys anew.  *out (may be NULL) is the new one.
+ * DSTREAM_ENOTFOUND; DSTREAM_ESTATE: it has no keys of its own. */
+int identity_new_key(struct identity_store *store, const char *id,
+                     enum identity_which which, struct identity_key *out);
+
+/* Whether the hub knows a device, by an entry or by a group.
+ * DSTREAM_ENOTFOUND. */
+int identity_known(struct identity_store *store, const char *id, bool *enabled);
 
 /* DSTREAM_ENOTFOUND. */
 int identity_remove(struct identity_store *store, const char *id);
@@ -120,6 +196,37 @@ int identity_list(struct identity_store *store, const char *after, size_t limit,
 /* Overwrites the keys. */
 void identity_device_wipe(struct identity_device *device);
 
+/* ---- groups ---- */
+
+/* Adds a group with two new random keys.  name: as a policy's; prefix: empty,
+ * or what can begin an id.  DSTREAM_EINVAL; DSTREAM_ESTATE: it is there
+ * already; DSTREAM_ELIMIT: there are IDENTITY_GROUPS_MAX. */
+int identity_group_add(struct identity_store *store, const char *name,
+                       const char *prefix);
+
+/* DSTREAM_ENOTFOUND. */
+int identity_group_remove(struct identity_store *store, const char *name);
+int identity_group_get(struct identity_store *store, const char *name,
+                       struct identity_group *out);
+int identity_group_new_key(struct identity_store *store, const char *name,
+                           enum identity_which which);
+
+/* Calls fn for each group, by name; member not NULL: only for those that this
+ * device id belongs to.  Otherwise as identity_list. */
+int identity_group_each(struct identity_store *store, const char *member,
+                        bool (*fn)(void *user,
+                                   const struct identity_group *group),
+                        void *user);
+
+bool identity_group_covers(const struct identity_group *group, const char *id);
+
+/* A device's key, from one of the group's.  DSTREAM_EINTERNAL. */
+int identity_group_derive(const struct identity_key *group_key, const char *id,
+                          struct identity_key *out);
+
+/* Overwrites the keys. */
+void identity_group_wipe(struct identity_group *group);
+
 /* ---- policies ---- */
 
 /* Adds a policy with two new random keys.  name: 1 to 64 of A-Z a-z 0-9 - _ .
@@ -132,13 +239,13 @@ int identity_policy_get(struct identity_store *store, const char *name,
                         struct identity_policy *out);
 void identity_policy_wipe(struct identity_policy *policy);
 
-/* ---- tokens ---- */
+/* ---- tokens and certificates (identity_check.c) ---- */
 
 /* Whether `token` (a "SharedAccessSignature ...") lets `client_id` ("device" or
  * "device/module") connect now: it is for that device (or that module, or the
  * whole hub when a policy signed it), signed with one of the device's keys or
  * with a policy's that has IDENTITY_DEVICE_CONNECT, and not expired; and the
- * device exists and is enabled.  A module is checked with its device's keys.
+ * device is known and enabled.  A module is checked with its device's keys.
  * 0 and *grant; DSTREAM_ESAS, DSTREAM_EINVAL (client_id), DSTREAM_ENOTFOUND,
  * DSTREAM_EUNAUTHORIZED, DSTREAM_EINTERNAL: end (may be NULL) says why, for the
  * hub's log, not for the peer. */
@@ -157,9 +264,19 @@ int identity_check_service_sas(struct identity_store *store,
                                uint64_t now_s, struct identity_grant *grant,
                                struct dstream_end *end);
 
+/* Whether this certificate lets `client_id` connect now: it has the device's
+ * thumbprint, or names the device and is trusted, by how the device is to prove
+ * itself; and the present is within its dates.  A module uses its device's.
+ * Returns as above. */
+int identity_check_certificate(struct identity_store *store,
+                               const char *client_id,
+                               const struct identity_certificate *certificate,
+                               uint64_t now_s, struct identity_grant *grant,
+                               struct dstream_end *end);
+
 /* Whether what *grant rests on is still there: the device, enabled, and the key
- * that signed.  It looks at no clock.  0, DSTREAM_ENOTFOUND,
- * DSTREAM_EUNAUTHORIZED; DSTREAM_EINTERNAL: can't tell. */
+ * that signed, or its certificate's thumbprint.  It looks at no clock.  0,
+ * DSTREAM_ENOTFOUND, DSTREAM_EUNAUTHORIZED; DSTREAM_EINTERNAL: can't tell. */
 int identity_recheck(struct identity_store *store, const char *client_id,
                      const struct identity_grant *grant);
 

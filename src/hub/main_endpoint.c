@@ -348,6 +348,13 @@ void main_endpoint_free(struct main_endpoint *endpoint) {
   free(endpoint);
 }
 
+void main_endpoint_hurry(struct main_endpoint *endpoint) {
+  if (endpoint->lost || endpoint->state < ENDPOINT_LEARNING)
+    return;
+  publish(endpoint, BROKER_TOPIC_TICK, "", 0);
+  after_io(endpoint);
+}
+
 bool main_endpoint_is_up(const struct main_endpoint *endpoint) {
   return endpoint->state == ENDPOINT_UP;
 }

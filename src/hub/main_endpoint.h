@@ -79,4 +79,8 @@ void main_endpoint_each(const struct main_endpoint *endpoint,
 int main_endpoint_ask(struct main_endpoint *endpoint, const char *device_id,
                       const char *topic);
 
+/* Has the plugin do now what is due once a second, such as to look whether
+ * devices were removed. */
+void main_endpoint_hurry(struct main_endpoint *endpoint);
+
 #endif

@@ -28,7 +28,17 @@ static const char *const help_all =
     "  run DIR                   run the hub, in the foreground\n"
     "  device add DIR ID         add a device, print its connection string\n"
     "  device remove DIR ID      remove a device\n"
+    "  device disable DIR ID     cut a device off, and keep it\n"
+    "  device enable DIR ID      let it come again\n"
+    "  device rotate-key DIR ID  make one of its keys anew, print the string\n"
     "  device list DIR           list the devices\n"
+    "  group add DIR NAME        add a group: devices without an entry for "
+    "each\n"
+    "  group device DIR NAME ID  print the connection string of one of them\n"
+    "  group key DIR NAME        print the group's key\n"
+    "  group rotate-key DIR NAME make one of its keys anew\n"
+    "  group remove DIR NAME     remove a group\n"
+    "  group list DIR            list the groups\n"
     "  connection-string DIR     print the service's connection string\n"
     "  config-help               explain every option of hub.json\n"
     "\n"
@@ -61,18 +71,47 @@ static const char *const help_run =
 
 static const char *const help_device =
     "Usage: dstream-hub device add DIR ID\n"
-    "       dstream-hub device remove DIR ID\n"
+    "           [--thumbprint HEX [--secondary-thumbprint HEX] | --x509-ca]\n"
+    "       dstream-hub device remove|disable|enable DIR ID\n"
+    "       dstream-hub device rotate-key DIR ID primary|secondary\n"
     "       dstream-hub device list DIR [--json]\n"
     "The hub may run meanwhile.  add prints the device's connection string, "
     "which\n"
-    "holds its key.\n";
+    "holds its key.  remove and disable end its connection and its streams.\n"
+    "rotate-key makes one of its two keys anew and prints the connection "
+    "string "
+    "with\n"
+    "it; the other key stays good.\n"
+    "\n"
+    "  --thumbprint HEX            the device shows a certificate with this\n"
+    "                              SHA-1 or SHA-256 instead of having keys\n"
+    "  --secondary-thumbprint HEX  or with this one\n"
+    "  --x509-ca                   the device shows a certificate of a CA in\n"
+    "                              device_ca_file, with its id as common "
+    "name\n";
+
+static const char *const help_group =
+    "Usage: dstream-hub group add DIR NAME [--prefix TEXT]\n"
+    "       dstream-hub group device DIR NAME ID [--secondary]\n"
+    "       dstream-hub group key DIR NAME [--secondary]\n"
+    "       dstream-hub group rotate-key DIR NAME primary|secondary\n"
+    "       dstream-hub group remove DIR NAME\n"
+    "       dstream-hub group list DIR [--json]\n"
+    "The hub may run meanwhile.  Every device whose id begins with the group's "
+    "prefix\n"
+    "may connect; its key is base64(HMAC-SHA256(the group's key, its id)).\n"
+    "\n"
+    "  --prefix TEXT   default: the group's name and \"-\"; \"\": every id\n"
+    "  --secondary     with the group's secondary key\n";
 
 static const char *const help_string =
     "Usage: dstream-hub connection-string DIR [--policy NAME | --device ID]\n"
+    "           [--secondary]\n"
     "Prints a connection string, which holds a key.\n"
     "\n"
     "  --policy NAME   a service's (default: the policy \"service\")\n"
-    "  --device ID     a device's\n";
+    "  --device ID     a device's\n"
+    "  --secondary     with the secondary key\n";
 
 static const char *const help_config = "Usage: dstream-hub config-help\n"
                                        "Explains every option of hub.json.\n";
@@ -85,14 +124,30 @@ struct arguments {
   const char *host;
   const char *policy;
   const char *device;
+  const char *prefix;
+  const char *thumbprint[2];
   unsigned https_port;
   unsigned mqtt_port;
+  bool x509_ca;
+  bool secondary;
   bool json;
   char **rest; /* what is no option */
   int rest_count;
 };
 
-enum { OPT_HOST = 256, OPT_HTTPS, OPT_MQTT, OPT_POLICY, OPT_DEVICE, OPT_JSON };
+enum {
+  OPT_HOST = 256,
+  OPT_HTTPS,
+  OPT_MQTT,
+  OPT_POLICY,
+  OPT_DEVICE,
+  OPT_PREFIX,
+  OPT_THUMBPRINT,
+  OPT_THUMBPRINT_2,
+  OPT_X509_CA,
+  OPT_SECONDARY,
+  OPT_JSON
+};
 
 static const struct option init_options[] = {
     {"host", required_argument, NULL, OPT_HOST},
@@ -103,40 +158,71 @@ static const struct option init_options[] = {
 static const struct option string_options[] = {
     {"policy", required_argument, NULL, OPT_POLICY},
     {"device", required_argument, NULL, OPT_DEVICE},
+    {"secondary", no_argument, NULL, OPT_SECONDARY},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0}};
-static const struct option device_options[] = {
+static const struct option add_options[] = {
+    {"thumbprint", required_argument, NULL, OPT_THUMBPRINT},
+    {"secondary-thumbprint", required_argument, NULL, OPT_THUMBPRINT_2},
+    {"x509-ca", no_argument, NULL, OPT_X509_CA},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0}};
+static const struct option prefix_options[] = {
+    {"prefix", required_argument, NULL, OPT_PREFIX},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0}};
+static const struct option secondary_options[] = {
+    {"secondary", no_argument, NULL, OPT_SECONDARY},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0}};
+static const struct option list_options[] = {
     {"json", no_argument, NULL, OPT_JSON},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0}};
 static const struct option no_options[] = {{"help", no_argument, NULL, 'h'},
                                            {NULL, 0, NULL, 0}};
 
+static int take_port(const char *name, unsigned *port) {
+  if (cli_number(optarg, 0, 65535, port))
+    return CLI_DONE;
+  return cli_usage("%s must be a number from 0 to 65535", name);
+}
+
 static int take_option(struct arguments *arguments, int option) {
   switch (option) {
+  case OPT_HTTPS:
+    return take_port("--https-port", &arguments->https_port);
+  case OPT_MQTT:
+    return take_port("--mqtt-port", &arguments->mqtt_port);
   case OPT_HOST:
     arguments->host = optarg;
-    return CLI_DONE;
+    break;
   case OPT_POLICY:
     arguments->policy = optarg;
-    return CLI_DONE;
+    break;
   case OPT_DEVICE:
     arguments->device = optarg;
-    return CLI_DONE;
+    break;
+  case OPT_PREFIX:
+    arguments->prefix = optarg;
+    break;
+  case OPT_THUMBPRINT:
+  case OPT_THUMBPRINT_2:
+    arguments->thumbprint[option - OPT_THUMBPRINT] = optarg;
+    break;
+  case OPT_X509_CA:
+    arguments->x509_ca = true;
+    break;
+  case OPT_SECONDARY:
+    arguments->secondary = true;
+    break;
   case OPT_JSON:
     arguments->json = true;
-    return CLI_DONE;
-  case OPT_HTTPS:
-    if (cli_number(optarg, 0, 65535, &arguments->https_port))
-      return CLI_DONE;
-    return cli_usage("--https-port must be a number from 0 to 65535");
-  case OPT_MQTT:
-    if (cli_number(optarg, 0, 65535, &arguments->mqtt_port))
-      return CLI_DONE;
-    return cli_usage("--mqtt-port must be a number from 0 to 65535");
+    break;
   default:
     return CLI_USAGE;
   }
+  return CLI_DONE;
 }
 
 /* CLI_DONE: go on.  -1: help was printed. */
@@ -252,37 +338,213 @@ static int print_secret_line(char *text, size_t size, int status,
   return status == DSTREAM_OK ? cli_printed() : cli_failed(end);
 }
 
-static int device_add(const struct config *config, const char *id) {
+static enum identity_which which_of(const struct arguments *arguments) {
+  return arguments->secondary ? IDENTITY_SECONDARY : IDENTITY_PRIMARY;
+}
+
+/* "primary" or "secondary". */
+static bool parse_which(const char *text, enum identity_which *out) {
+  *out = strcmp(text, "secondary") == 0 ? IDENTITY_SECONDARY : IDENTITY_PRIMARY;
+  return *out == IDENTITY_SECONDARY || strcmp(text, "primary") == 0;
+}
+
+static int printed(int status, const struct dstream_end *end) {
+  return status == DSTREAM_OK ? cli_printed() : cli_failed(end);
+}
+
+/* ---- device VERB, group VERB: rest[0] is the verb, rest[1] DIR ---- */
+
+struct verb {
+  const char *name;
+  int arguments;     /* the verb and DIR included */
+  const char *takes; /* for a person */
+  const struct option *options;
+  /* Checks what parse can't; NULL: nothing.  Before DIR is looked at. */
+  int (*check)(const struct arguments *arguments);
+  int (*run)(const struct config *config, const struct arguments *arguments);
+};
+
+static int check_add(const struct arguments *arguments) {
+  bool first = arguments->thumbprint[0] != NULL;
+  if (arguments->thumbprint[1] != NULL && !first)
+    return cli_usage("--secondary-thumbprint goes with --thumbprint");
+  if (arguments->x509_ca && first)
+    return cli_usage("--x509-ca and --thumbprint exclude each other");
+  return CLI_DONE;
+}
+
+static int check_which(const struct arguments *arguments) {
+  enum identity_which which;
+  if (parse_which(arguments->rest[3], &which))
+    return CLI_DONE;
+  return cli_usage("rotate-key takes primary or secondary, not %s",
+                   arguments->rest[3]);
+}
+
+static int device_add(const struct config *config,
+                      const struct arguments *arguments) {
   char text[CONN_STRING_MAX];
   struct dstream_end end = {0};
-  int status = folder_device_add(config, id, text, sizeof text, &end);
+  struct folder_device device = {
+      .id = arguments->rest[2],
+      .auth = arguments->x509_ca                 ? IDENTITY_CA
+              : arguments->thumbprint[0] != NULL ? IDENTITY_THUMBPRINT
+                                                 : IDENTITY_KEYS,
+      .thumbprint = {arguments->thumbprint[0], arguments->thumbprint[1]}};
+  int status = folder_device_add(config, &device, text, sizeof text, &end);
+  if (status == DSTREAM_OK && device.auth == IDENTITY_CA &&
+      config->device_ca_file[0] == '\0')
+    cli_say("device_ca_file is not set in " CONFIG_FILE
+            ": until it is, and the hub was started again, the device can't "
+            "connect");
   return print_secret_line(text, sizeof text, status, &end);
 }
 
-static int command_device(int argc, char **argv) {
+static int device_remove(const struct config *config,
+                         const struct arguments *arguments) {
+  struct dstream_end end = {0};
+  return printed(folder_device_remove(config, arguments->rest[2], &end), &end);
+}
+
+static int device_enable(const struct config *config,
+                         const struct arguments *arguments) {
+  struct dstream_end end = {0};
+  bool enable = strcmp(arguments->rest[0], "enable") == 0;
+  return printed(folder_device_enable(config, arguments->rest[2], enable, &end),
+                 &end);
+}
+
+static int device_rotate(const struct config *config,
+                         const struct arguments *arguments) {
+  char text[CONN_STRING_MAX];
+  struct dstream_end end = {0};
+  enum identity_which which;
+  parse_which(arguments->rest[3], &which);
+  int status = folder_device_rotate(config, arguments->rest[2], which, text,
+                                    sizeof text, &end);
+  return print_secret_line(text, sizeof text, status, &end);
+}
+
+static int device_list(const struct config *config,
+                       const struct arguments *arguments) {
+  struct dstream_end end = {0};
+  return printed(folder_device_list(config, arguments->json, stdout, &end),
+                 &end);
+}
+
+static int group_add(const struct config *config,
+                     const struct arguments *arguments) {
+  struct dstream_end end = {0};
+  return printed(
+      folder_group_add(config, arguments->rest[2], arguments->prefix, &end),
+      &end);
+}
+
+static int group_remove(const struct config *config,
+                        const struct arguments *arguments) {
+  struct dstream_end end = {0};
+  return printed(folder_group_remove(config, arguments->rest[2], &end), &end);
+}
+
+static int group_rotate(const struct config *config,
+                        const struct arguments *arguments) {
+  struct dstream_end end = {0};
+  enum identity_which which;
+  parse_which(arguments->rest[3], &which);
+  return printed(folder_group_rotate(config, arguments->rest[2], which, &end),
+                 &end);
+}
+
+static int group_list(const struct config *config,
+                      const struct arguments *arguments) {
+  struct dstream_end end = {0};
+  return printed(folder_group_list(config, arguments->json, stdout, &end),
+                 &end);
+}
+
+static int group_key(const struct config *config,
+                     const struct arguments *arguments) {
+  char text[CRYPTO_BASE64_SIZE(IDENTITY_KEY_MAX)];
+  struct dstream_end end = {0};
+  int status = folder_group_key(config, arguments->rest[2], which_of(arguments),
+                                text, sizeof text, &end);
+  return print_secret_line(text, sizeof text, status, &end);
+}
+
+static int group_device(const struct config *config,
+                        const struct arguments *arguments) {
+  char text[CONN_STRING_MAX];
+  struct dstream_end end = {0};
+  int status =
+      folder_group_device(config, arguments->rest[2], arguments->rest[3],
+                          which_of(arguments), text, sizeof text, &end);
+  return print_secret_line(text, sizeof text, status, &end);
+}
+
+static const struct verb device_verbs[] = {
+    {"add", 3, "DIR and ID", add_options, check_add, device_add},
+    {"remove", 3, "DIR and ID", no_options, NULL, device_remove},
+    {"disable", 3, "DIR and ID", no_options, NULL, device_enable},
+    {"enable", 3, "DIR and ID", no_options, NULL, device_enable},
+    {"rotate-key", 4, "DIR, ID and primary or secondary", no_options,
+     check_which, device_rotate},
+    {"list", 2, "DIR only", list_options, NULL, device_list},
+    {NULL, 0, NULL, NULL, NULL, NULL}};
+static const struct verb group_verbs[] = {
+    {"add", 3, "DIR and NAME", prefix_options, NULL, group_add},
+    {"remove", 3, "DIR and NAME", no_options, NULL, group_remove},
+    {"rotate-key", 4, "DIR, NAME and primary or secondary", no_options,
+     check_which, group_rotate},
+    {"list", 2, "DIR only", list_options, NULL, group_list},
+    {"key", 3, "DIR and NAME", secondary_options, NULL, group_key},
+    {"device", 4, "DIR, NAME and ID", secondary_options, NULL, group_device},
+    {NULL, 0, NULL, NULL, NULL, NULL}};
+
+static int run_verb(const struct verb *verb, int argc, char **argv) {
   struct arguments arguments;
-  help = help_device;
-  int status = parse(&arguments, argc, argv, device_options, 2, 3);
-  if (status != CLI_DONE)
-    return status;
-  const char *verb = arguments.rest[0];
-  bool list = strcmp(verb, "list") == 0;
-  if (!list && strcmp(verb, "add") != 0 && strcmp(verb, "remove") != 0)
-    return cli_usage("device can add, remove and list, not %s", verb);
-  if (arguments.rest_count != (list ? 2 : 3))
-    return cli_usage("%s", list ? "device list takes DIR only"
-                                : "device add and remove take DIR and ID");
-  if (arguments.json && !list)
-    return cli_usage("--json goes with device list");
   struct config config;
   struct dstream_end end = {0};
+  int status = parse(&arguments, argc, argv, verb->options, 1, 8);
+  if (status != CLI_DONE)
+    return status;
+  if (arguments.rest_count != verb->arguments)
+    return cli_usage("%s %s takes %s", argv[0], verb->name, verb->takes);
+  if (verb->check != NULL)
+    status = verb->check(&arguments);
+  if (status != CLI_DONE)
+    return status;
   if (folder_enter(arguments.rest[1], &config, &end) != DSTREAM_OK)
     return cli_failed(&end);
-  if (strcmp(verb, "add") == 0)
-    return device_add(&config, arguments.rest[2]);
-  status = list ? folder_device_list(&config, arguments.json, stdout, &end)
-                : folder_device_remove(&config, arguments.rest[2], &end);
-  return status == DSTREAM_OK ? cli_printed() : cli_failed(&end);
+  return verb->run(&config, &arguments);
+}
+
+/* The verb comes first, so that its options can be told from others'. */
+static int find_verb(const struct verb *verb, int argc, char **argv) {
+  char known[128] = "";
+  size_t len = 0;
+  if (argc < 2)
+    return cli_usage("too few arguments for %s", argv[0]);
+  if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+    fputs(help, stdout);
+    return -1;
+  }
+  for (; verb->name != NULL; verb++) {
+    if (strcmp(argv[1], verb->name) == 0)
+      return run_verb(verb, argc, argv);
+    len += (size_t)snprintf(known + len, sizeof known - len, "%s%s",
+                            len > 0 ? ", " : "", verb->name);
+  }
+  return cli_usage("%s can %s, not %s", argv[0], known, argv[1]);
+}
+
+static int command_device(int argc, char **argv) {
+  help = help_device;
+  return find_verb(device_verbs, argc, argv);
+}
+
+static int command_group(int argc, char **argv) {
+  help = help_group;
+  return find_verb(group_verbs, argc, argv);
 }
 
 static int command_string(int argc, char **argv) {
@@ -299,12 +561,13 @@ static int command_string(int argc, char **argv) {
     return cli_failed(&end);
   char text[CONN_STRING_MAX];
   if (arguments.device != NULL)
-    status = folder_device_string(&config, arguments.device, text, sizeof text,
-                                  &end);
+    status =
+        folder_device_string(&config, arguments.device, which_of(&arguments),
+                             text, sizeof text, &end);
   else
     status = folder_policy_string(
-        &config, arguments.policy == NULL ? "service" : arguments.policy, text,
-        sizeof text, &end);
+        &config, arguments.policy == NULL ? "service" : arguments.policy,
+        which_of(&arguments), text, sizeof text, &end);
   return print_secret_line(text, sizeof text, status, &end);
 }
 
@@ -325,6 +588,7 @@ static const struct command {
     {"init", command_init},
     {"run", command_run},
     {"device", command_device},
+    {"group", command_group},
     {"connection-string", command_string},
     {"config-help", command_config_help},
 };

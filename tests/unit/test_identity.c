@@ -12,6 +12,7 @@
 #include <sqlite3.h>
 
 #include "core/conn_string.h"
+#include "core/crypto.h"
 #include "core/sas.h"
 #include "hub/identity.h"
 
@@ -337,6 +338,346 @@ static void test_recheck(void **state) {
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
+/* ---- certificates ---- */
+
+#define SHA1_HEX "0102030405060708090a0b0c0d0e0f1011121314"
+#define SHA1_COLONS                                                            \
+  "01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13:14"
+#define SHA256_HEX                                                             \
+  "a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebfc0"
+
+/* With the two thumbprints above. */
+static struct identity_certificate certificate_of(const char *name,
+                                                  bool trusted) {
+  struct identity_certificate certificate = {
+      .trusted = trusted, .not_before_s = NOW - 60, .not_after_s = NOW + 60};
+  for (unsigned i = 0; i < IDENTITY_SHA1_LEN; i++)
+    certificate.thumbprints.sha1[i] = (uint8_t)(i + 1);
+  for (unsigned i = 0; i < IDENTITY_SHA256_LEN; i++)
+    certificate.thumbprints.sha256[i] = (uint8_t)(0xa1 + i);
+  snprintf(certificate.name, sizeof certificate.name, "%s", name);
+  return certificate;
+}
+
+static int show(struct identity_store *store, const char *client,
+                const struct identity_certificate *certificate,
+                struct identity_grant *grant) {
+  struct dstream_end end = {0};
+  int status =
+      identity_check_certificate(store, client, certificate, NOW, grant, &end);
+  if (status != DSTREAM_OK)
+    assert_true(end.status == status && end.text[0] != '\0');
+  return status;
+}
+
+static void test_thumbprint_text(void **state) {
+  (void)state;
+  char out[IDENTITY_THUMBPRINT_SIZE];
+  assert_true(identity_thumbprint(SHA1_HEX, out));
+  assert_string_equal(out, SHA1_HEX);
+  assert_true(identity_thumbprint(SHA1_COLONS, out));
+  assert_string_equal(out, SHA1_HEX);
+  assert_true(identity_thumbprint(SHA256_HEX, out));
+  static const char *const bad[] = {
+      "",           "01",
+      SHA1_HEX "0", SHA1_HEX ":",
+      ":" SHA1_HEX, SHA256_HEX "00",
+      "g" SHA1_HEX, " " SHA1_HEX,
+      "0:1",        "01::02030405060708090a0b0c0d0e0f1011121314"};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+    assert_false(identity_thumbprint(bad[i], out));
+}
+
+static void test_thumbprint_device(void **state) {
+  struct identity_grant grant;
+  struct identity_device device;
+  struct identity_certificate shown = certificate_of("whatever", false);
+  assert_int_equal(
+      identity_add_x509(*state, "d", 1, IDENTITY_THUMBPRINT, NULL, SHA1_HEX),
+      DSTREAM_EINVAL);
+  assert_int_equal(
+      identity_add_x509(*state, "d", 1, IDENTITY_THUMBPRINT, "12", NULL),
+      DSTREAM_EINVAL);
+  assert_int_equal(
+      identity_add_x509(*state, "d", 1, IDENTITY_KEYS, SHA1_HEX, NULL),
+      DSTREAM_EINVAL);
+  assert_int_equal(identity_add_x509(*state, "first", 1, IDENTITY_THUMBPRINT,
+                                     SHA1_COLONS, NULL),
+                   DSTREAM_OK);
+  assert_int_equal(identity_add_x509(*state, "first", 1, IDENTITY_THUMBPRINT,
+                                     SHA1_HEX, NULL),
+                   DSTREAM_ESTATE);
+  assert_int_equal(identity_add_x509(*state, "second", 1, IDENTITY_THUMBPRINT,
+                                     "ffffffffffffffffffffffffffffffffffffffff",
+                                     SHA256_HEX),
+                   DSTREAM_OK);
+  assert_int_equal(show(*state, "first", &shown, &grant), DSTREAM_OK);
+  assert_int_equal(grant.expiry_s, NOW + 60);
+  assert_int_equal(identity_recheck(*state, "first", &grant), DSTREAM_OK);
+  assert_int_equal(show(*state, "first/module", &shown, &grant), DSTREAM_OK);
+  assert_int_equal(show(*state, "second", &shown, &grant), DSTREAM_OK);
+  assert_int_equal(show(*state, "third", &shown, &grant), DSTREAM_ENOTFOUND);
+  assert_int_equal(show(*state, "a b", &shown, &grant), DSTREAM_EINVAL);
+
+  /* A key that it never had is no way in. */
+  assert_int_equal(identity_get(*state, "first", &device), DSTREAM_OK);
+  assert_int_equal(check(*state, "first",
+                         token_for("127.0.0.1/devices/first", &device.primary,
+                                   NOW + 60, NULL)),
+                   DSTREAM_EUNAUTHORIZED);
+  assert_int_equal(identity_new_key(*state, "first", IDENTITY_PRIMARY, NULL),
+                   DSTREAM_ESTATE);
+
+  /* Its dates, and the other certificate. */
+  assert_int_equal(show(*state, "first", &shown, &grant), DSTREAM_OK);
+  shown.not_before_s = NOW + 1;
+  assert_int_equal(show(*state, "first", &shown, &grant),
+                   DSTREAM_EUNAUTHORIZED);
+  shown = certificate_of("whatever", false);
+  shown.not_after_s = NOW - 1;
+  assert_int_equal(show(*state, "first", &shown, &grant),
+                   DSTREAM_EUNAUTHORIZED);
+  shown = certificate_of("first", true);
+  shown.thumbprints.sha1[19]++;
+  assert_int_equal(show(*state, "first", &shown, &grant),
+                   DSTREAM_EUNAUTHORIZED);
+  shown.thumbprints.sha256[0]++;
+  assert_int_equal(show(*state, "second", &shown, &grant),
+                   DSTREAM_EUNAUTHORIZED);
+}
+
+static void test_ca_device(void **state) {
+  struct identity_grant grant;
+  struct identity_certificate shown = certificate_of("d", true);
+  assert_int_equal(identity_add_x509(*state, "d", 1, IDENTITY_CA, NULL, NULL),
+                   DSTREAM_OK);
+  assert_int_equal(
+      identity_add_x509(*state, "other", 1, IDENTITY_CA, NULL, NULL),
+      DSTREAM_OK);
+  assert_int_equal(show(*state, "d", &shown, &grant), DSTREAM_OK);
+  assert_int_equal(identity_recheck(*state, "d", &grant), DSTREAM_OK);
+  assert_int_equal(show(*state, "other", &shown, &grant),
+                   DSTREAM_EUNAUTHORIZED);
+  shown.trusted = false;
+  assert_int_equal(show(*state, "d", &shown, &grant), DSTREAM_EUNAUTHORIZED);
+  shown = certificate_of("D", true);
+  assert_int_equal(show(*state, "d", &shown, &grant), DSTREAM_EUNAUTHORIZED);
+  /* What was granted ends with the device's way to prove itself. */
+  shown = certificate_of("d", true);
+  assert_int_equal(show(*state, "d", &shown, &grant), DSTREAM_OK);
+  assert_int_equal(identity_set_enabled(*state, "d", false, 1), DSTREAM_OK);
+  assert_int_equal(identity_recheck(*state, "d", &grant),
+                   DSTREAM_EUNAUTHORIZED);
+  assert_int_equal(show(*state, "d", &shown, &grant), DSTREAM_EUNAUTHORIZED);
+  assert_int_equal(identity_remove(*state, "d"), DSTREAM_OK);
+  assert_int_equal(identity_recheck(*state, "d", &grant), DSTREAM_ENOTFOUND);
+  assert_int_equal(identity_add(*state, "d", 1, NULL), DSTREAM_OK);
+  assert_int_equal(identity_recheck(*state, "d", &grant),
+                   DSTREAM_EUNAUTHORIZED);
+  assert_int_equal(show(*state, "d", &shown, &grant), DSTREAM_EUNAUTHORIZED);
+}
+
+/* ---- keys and groups ---- */
+
+static void test_rotation(void **state) {
+  struct identity_device device;
+  struct identity_key key;
+  struct identity_grant first, second;
+  struct dstream_end end;
+  assert_int_equal(identity_add(*state, "d", 1, &device), DSTREAM_OK);
+  assert_int_equal(
+      identity_check_device_sas(
+          *state, &names, "d",
+          token_for("127.0.0.1/devices/d", &device.primary, NOW + 60, NULL),
+          NOW, &first, &end),
+      DSTREAM_OK);
+  assert_int_equal(
+      identity_check_device_sas(
+          *state, &names, "d",
+          token_for("127.0.0.1/devices/d", &device.secondary, NOW + 60, NULL),
+          NOW, &second, &end),
+      DSTREAM_OK);
+  assert_int_equal(identity_new_key(*state, "d", IDENTITY_PRIMARY, &key),
+                   DSTREAM_OK);
+  assert_int_equal(key.len, IDENTITY_KEY_LEN);
+  assert_memory_not_equal(key.bytes, device.primary.bytes, key.len);
+  assert_int_equal(identity_recheck(*state, "d", &first),
+                   DSTREAM_EUNAUTHORIZED);
+  assert_int_equal(identity_recheck(*state, "d", &second), DSTREAM_OK);
+  assert_int_equal(
+      check(*state, "d",
+            token_for("127.0.0.1/devices/d", &key, NOW + 60, NULL)),
+      DSTREAM_OK);
+  assert_int_equal(identity_new_key(*state, "d", IDENTITY_SECONDARY, NULL),
+                   DSTREAM_OK);
+  assert_int_equal(identity_recheck(*state, "d", &second),
+                   DSTREAM_EUNAUTHORIZED);
+  assert_int_equal(identity_new_key(*state, "e", IDENTITY_PRIMARY, NULL),
+                   DSTREAM_ENOTFOUND);
+}
+
+static bool count_group(void *user, const struct identity_group *group) {
+  assert_true(group->name[0] != '\0');
+  ++*(unsigned *)user;
+  return true;
+}
+
+/* The example of the official provisioning service's manual. */
+static void test_derivation(void **state) {
+  (void)state;
+  static const char group_text[] =
+      "8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG"
+      "1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw==";
+  static const char id[] = "sn-007-888-abc-mac-a1-b2-c3-d4-e5-f6";
+  char text[CRYPTO_BASE64_SIZE(IDENTITY_KEY_MAX)];
+  struct identity_key group, key;
+  assert_int_equal(crypto_base64_decode(group_text, sizeof group_text - 1,
+                                        group.bytes, sizeof group.bytes,
+                                        &group.len),
+                   DSTREAM_OK);
+  assert_int_equal(group.len, 64);
+  assert_int_equal(identity_group_derive(&group, id, &key), DSTREAM_OK);
+  crypto_base64_encode(key.bytes, key.len, text, sizeof text);
+  assert_string_equal(text, "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc=");
+}
+
+static void test_group_tokens(void **state) {
+  struct identity_group group;
+  struct identity_key key, other;
+  struct identity_grant grant;
+  struct dstream_end end;
+  bool enabled = false;
+  assert_int_equal(identity_group_add(*state, "fleet", "fleet-"), DSTREAM_OK);
+  assert_int_equal(identity_group_add(*state, "all", ""), DSTREAM_OK);
+  assert_int_equal(identity_group_get(*state, "fleet", &group), DSTREAM_OK);
+  assert_int_equal(identity_group_derive(&group.secondary, "fleet-1", &key),
+                   DSTREAM_OK);
+  struct slice token =
+      token_for("127.0.0.1/devices/fleet-1", &key, NOW + 60, NULL);
+  assert_int_equal(identity_check_device_sas(*state, &names, "fleet-1", token,
+                                             NOW, &grant, &end),
+                   DSTREAM_OK);
+  assert_int_equal(identity_recheck(*state, "fleet-1", &grant), DSTREAM_OK);
+  assert_int_equal(
+      check(*state, "fleet-2",
+            token_for("127.0.0.1/devices/fleet-2", &key, NOW + 60, NULL)),
+      DSTREAM_EUNAUTHORIZED);
+  /* The group's key itself is nobody's. */
+  assert_int_equal(check(*state, "fleet-1",
+                         token_for("127.0.0.1/devices/fleet-1", &group.primary,
+                                   NOW + 60, NULL)),
+                   DSTREAM_EUNAUTHORIZED);
+  /* An id of both groups may use either. */
+  assert_int_equal(identity_group_get(*state, "all", &group), DSTREAM_OK);
+  assert_int_equal(identity_group_derive(&group.primary, "fleet-1", &other),
+                   DSTREAM_OK);
+  assert_int_equal(
+      check(*state, "fleet-1",
+            token_for("127.0.0.1/devices/fleet-1", &other, NOW + 60, NULL)),
+      DSTREAM_OK);
+  assert_int_equal(identity_group_remove(*state, "all"), DSTREAM_OK);
+  assert_int_equal(identity_known(*state, "fleet-1", &enabled), DSTREAM_OK);
+  assert_true(enabled);
+  assert_int_equal(identity_known(*state, "fleet", &enabled),
+                   DSTREAM_ENOTFOUND);
+
+  /* One of them disabled, then one with an entry of its own. */
+  token = token_for("127.0.0.1/devices/fleet-1", &key, NOW + 60, NULL);
+  assert_int_equal(identity_set_enabled(*state, "fleet-1", true, 1),
+                   DSTREAM_OK);
+  assert_int_equal(identity_set_enabled(*state, "fleet-1", false, 1),
+                   DSTREAM_OK);
+  assert_int_equal(identity_set_enabled(*state, "float-1", false, 1),
+                   DSTREAM_ENOTFOUND);
+  assert_int_equal(identity_recheck(*state, "fleet-1", &grant),
+                   DSTREAM_EUNAUTHORIZED);
+  assert_int_equal(check(*state, "fleet-1", token), DSTREAM_EUNAUTHORIZED);
+  assert_int_equal(identity_known(*state, "fleet-1", &enabled), DSTREAM_OK);
+  assert_false(enabled);
+  assert_int_equal(identity_set_enabled(*state, "fleet-1", true, 1),
+                   DSTREAM_OK);
+  assert_int_equal(check(*state, "fleet-1", token), DSTREAM_OK);
+  assert_int_equal(identity_remove(*state, "fleet-1"), DSTREAM_OK);
+  assert_int_equal(check(*state, "fleet-1", token), DSTREAM_OK);
+  assert_int_equal(identity_add(*state, "fleet-1", 1, NULL), DSTREAM_OK);
+  assert_int_equal(check(*state, "fleet-1", token), DSTREAM_EUNAUTHORIZED);
+  assert_int_equal(identity_remove(*state, "fleet-1"), DSTREAM_OK);
+
+  /* Its keys, and its end. */
+  assert_int_equal(identity_group_new_key(*state, "fleet", IDENTITY_PRIMARY),
+                   DSTREAM_OK);
+  assert_int_equal(check(*state, "fleet-1", token), DSTREAM_OK);
+  assert_int_equal(identity_group_new_key(*state, "fleet", IDENTITY_SECONDARY),
+                   DSTREAM_OK);
+  assert_int_equal(check(*state, "fleet-1", token), DSTREAM_EUNAUTHORIZED);
+  assert_int_equal(identity_recheck(*state, "fleet-1", &grant),
+                   DSTREAM_EUNAUTHORIZED);
+  assert_int_equal(identity_set_enabled(*state, "fleet-1", false, 1),
+                   DSTREAM_OK);
+  assert_int_equal(identity_group_remove(*state, "fleet"), DSTREAM_OK);
+  assert_int_equal(identity_known(*state, "fleet-1", &enabled),
+                   DSTREAM_ENOTFOUND);
+  assert_int_equal(identity_group_remove(*state, "fleet"), DSTREAM_ENOTFOUND);
+}
+
+static void test_groups_are_bounded(void **state) {
+  char name[16];
+  unsigned count = 0;
+  static const char *const bad[] = {"", "a b", "a/b", "a:b"};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+    assert_int_equal(identity_group_add(*state, bad[i], ""), DSTREAM_EINVAL);
+  assert_int_equal(identity_group_add(*state, "a", "b/"), DSTREAM_EINVAL);
+  for (unsigned i = 0; i < IDENTITY_GROUPS_MAX; i++) {
+    snprintf(name, sizeof name, "g%u", i);
+    assert_int_equal(identity_group_add(*state, name, name), DSTREAM_OK);
+  }
+  assert_int_equal(identity_group_add(*state, "g1", ""), DSTREAM_ESTATE);
+  assert_int_equal(identity_group_add(*state, "more", ""), DSTREAM_ELIMIT);
+  assert_int_equal(identity_group_each(*state, NULL, count_group, &count),
+                   DSTREAM_OK);
+  assert_int_equal(count, IDENTITY_GROUPS_MAX);
+  count = 0;
+  assert_int_equal(identity_group_each(*state, "g12", count_group, &count),
+                   DSTREAM_OK);
+  assert_int_equal(count, 2); /* g1, g12 */
+}
+
+/* A database that an older version has made, with what it had. */
+static void test_older_database(void **state) {
+  struct identity_store *store = NULL;
+  struct identity_device device;
+  sqlite3 *db = NULL;
+  identity_close(*state);
+  *state = NULL;
+  unlink(path);
+  assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+  assert_int_equal(
+      sqlite3_exec(
+          db,
+          "PRAGMA journal_mode=WAL;"
+          "CREATE TABLE devices(id TEXT PRIMARY KEY NOT NULL,"
+          " primary_key BLOB NOT NULL, secondary_key BLOB NOT NULL,"
+          " enabled INTEGER NOT NULL, created INTEGER NOT NULL) WITHOUT ROWID;"
+          "CREATE TABLE policies(name TEXT PRIMARY KEY NOT NULL,"
+          " primary_key BLOB NOT NULL, secondary_key BLOB NOT NULL,"
+          " rights INTEGER NOT NULL) WITHOUT ROWID;"
+          "INSERT INTO devices VALUES('old', zeroblob(32), zeroblob(32), 1, 7);"
+          "PRAGMA user_version=1;",
+          NULL, NULL, NULL),
+      SQLITE_OK);
+  sqlite3_close(db);
+  for (int i = 0; i < 2; i++) {
+    assert_int_equal(identity_open(&store, path, i == 0, NULL), DSTREAM_OK);
+    assert_int_equal(identity_get(store, "old", &device), DSTREAM_OK);
+    assert_int_equal(device.created_s, 7);
+    assert_int_equal(device.auth, IDENTITY_KEYS);
+    if (i == 0)
+      identity_close(store);
+  }
+  assert_int_equal(identity_group_add(store, "g", ""), DSTREAM_OK);
+  *state = store;
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_ids),
@@ -352,6 +693,14 @@ int main(void) {
       TEST(test_policy_token),
       TEST(test_service_token),
       TEST(test_recheck),
+      cmocka_unit_test(test_thumbprint_text),
+      TEST(test_thumbprint_device),
+      TEST(test_ca_device),
+      TEST(test_rotation),
+      cmocka_unit_test(test_derivation),
+      TEST(test_group_tokens),
+      TEST(test_groups_are_bounded),
+      TEST(test_older_database),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "core/end.h"
+#include "hub/broker_connect.h"
 #include "hub/broker-plugin/plugin.h"
 #include "hub/broker_access.h"
 
@@ -20,6 +21,26 @@ static void log_refusal(const char *id, int status, bool first,
         plugin.options.limits.takeover_limit);
 }
 
+/* By the password: the hub's word for a certificate, or a token. */
+static int check(const char *id, const char *password,
+                 struct identity_grant *grant, struct dstream_end *end) {
+  static const char voucher[] = BROKER_VOUCHER_PREFIX;
+  uint64_t now_s = (uint64_t)time(NULL);
+  struct identity_certificate certificate;
+  if (strncmp(password, voucher, sizeof voucher - 1) != 0)
+    return identity_check_device_sas(plugin.identities, &plugin.options.names,
+                                     id, slice_of(password), now_s, grant, end);
+  int status =
+      broker_voucher_read(&certificate, password, plugin.options.secret,
+                          slice_of(id), plugin_now_ms());
+  if (status != DSTREAM_OK) {
+    end_set(end, status, "the word for its certificate is not the hub's");
+    return status;
+  }
+  return identity_check_certificate(plugin.identities, id, &certificate, now_s,
+                                    grant, end);
+}
+
 static int admit(const struct mosquitto_evt_basic_auth *event, const char *id,
                  struct dstream_end *end, bool *takeover) {
   struct identity_grant grant;
@@ -30,11 +51,8 @@ static int admit(const struct mosquitto_evt_basic_auth *event, const char *id,
             "its user name is not \"<this hub>/<client id>/?api-version=..\"");
     return DSTREAM_EUNAUTHORIZED;
   }
-  struct slice token = {event->password != NULL ? event->password : "", 0};
-  token.len = strlen(token.p);
   int status =
-      identity_check_device_sas(plugin.identities, &plugin.options.names, id,
-                                token, (uint64_t)time(NULL), &grant, end);
+      check(id, event->password != NULL ? event->password : "", &grant, end);
   if (status != DSTREAM_OK)
     return status;
   status = session_connect(plugin.sessions, id, event->client, &grant,

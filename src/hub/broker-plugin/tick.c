@@ -2,7 +2,7 @@
 
 #include "hub/broker-plugin/plugin.h"
 
-#define TICK_MIN_MS 500
+#define TICK_MIN_MS 100
 
 struct check {
   uint64_t now_s;
@@ -19,7 +19,9 @@ static bool check_session(void *user, struct session *session) {
   uint64_t expiry_s = session->grant.expiry_s;
   if (check->now_s > expiry_s &&
       check->now_s - expiry_s > plugin.options.token_grace_s) {
-    kick(session, "its token expired and was not renewed");
+    kick(session, session->grant.by_certificate
+                      ? "its certificate expired"
+                      : "its token expired and was not renewed");
     return true;
   }
   if (!check->identities)
@@ -31,7 +33,7 @@ static bool check_session(void *user, struct session *session) {
     kick(session, "it was removed");
     break;
   case DSTREAM_EUNAUTHORIZED:
-    kick(session, "it was disabled, or its key was changed");
+    kick(session, "it was disabled, or its key or certificate was changed");
     break;
   default:
     plugin.recheck_due = true; /* the database is busy: at the next tick */
