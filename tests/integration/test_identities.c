@@ -445,6 +445,36 @@ static void test_foreign_client(void **state) {
   assert_int_not_equal(publish("foreign", "foreign", "-P wrong"), 0);
 }
 
+/* A TLS session that is resumed still is the certificate's. */
+static void test_resumed(void **state) {
+  (void)state;
+  char sha256[128];
+  static const char script[] =
+      "set -e -o pipefail; cd %s; u='localhost/resuming/?api-version=x'\n"
+      "connect() {\n"
+      "  printf \"$(printf '\\\\x10\\\\x%%02x' $((22 + ${#u})))\"\n"
+      "  printf '\\0\\4MQTT\\4\\x82\\0\\x3c\\0\\x08'; printf resuming\n"
+      "  printf \"$(printf '\\\\0\\\\x%%02x' ${#u})\"; printf %%s \"$u\"\n"
+      "}\n"
+      "connect >connect.bin\n"
+      "talk() {\n"
+      "  (cat connect.bin; printf '\\xe0\\0') |\n"
+      "    timeout 10 openssl s_client -connect localhost:%u -CAfile %s \\\n"
+      "      -cert pin-1.pem -key pin-1.key -ign_eof $1 \\\n"
+      "      -nocommands >talk.out 2>&1 || true\n"
+      "  LC_ALL=C grep -qaP '\\x20\\x02\\x00\\x00' talk.out\n"
+      "}\n"
+      "talk '-sess_out session'; grep -qa '^New, TLS' talk.out\n"
+      "talk '-sess_in session'; grep -qa '^Reused, TLS' talk.out\n";
+  fingerprint(sha256, sizeof sha256, "pin-1", "sha256");
+  add_pinned("resuming", sha256, sha256);
+  if (tool_shell(&output, script, folder, (unsigned)hub.mqtt_port,
+                 hub.ca_file) != 0) {
+    tool_shell(&output, "cat -v %s/talk.out", folder);
+    fail_msg("%s", output.out);
+  }
+}
+
 /* The hub's word for a certificate is the hub's alone; a certificate makes no
  * difference to a device with a key; nonsense ends the connection. */
 static bool play_forger(struct raw *raw, void *arg) {
@@ -602,6 +632,7 @@ int main(void) {
       cmocka_unit_test(test_rotation),
       cmocka_unit_test(test_key_outside),
       cmocka_unit_test(test_certificates),
+      cmocka_unit_test(test_resumed),
       cmocka_unit_test(test_certificate_is_cut_off),
       cmocka_unit_test(test_foreign_client),
       cmocka_unit_test(test_no_certificate),
