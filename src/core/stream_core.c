@@ -641,14 +641,8 @@ uint64_t stream_core_deadline(const struct stream_core *core) {
                ping_interval(core));
 }
 
-/* Some official clients never answer; who knows half-close does, and may have
- * vanished before the first ping. */
-static bool answers_pings(const struct stream_core *core) {
-  return core->pong_seen || core->eof;
-}
-
 static void tick_open(struct stream_core *core, uint64_t now_ms) {
-  if (core->ping_sent && answers_pings(core) && !core->paused) {
+  if (core->ping_sent && core->pong_seen && !core->paused) {
     end_set(&core->end, DSTREAM_EKEEPALIVE,
             "the peer sent nothing for %llu ms and answered no ping: it or the "
             "network is down",

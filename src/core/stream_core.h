@@ -67,10 +67,10 @@ struct stream_core_options {
   uint64_t handshake_timeout_ms; /* client: from init to the 101; 0: none */
 
   /* A ping after this long without a byte from the peer; silence for two
-   * intervals closes, if the peer has ever answered a ping or knows eof (an
-   * endpoint that never answers is left alone); 0: no pings.  While paused it
-   * judges nothing, and with eof it pings every STREAM_PAUSED_PING_MS at least:
-   * that tells a peer whose bytes wait unread that this end lives. */
+   * intervals closes, once the peer has ever answered a ping (an endpoint that
+   * never does is left alone); 0: no pings.  While paused it judges nothing,
+   * and with eof it pings every STREAM_PAUSED_PING_MS at least: that tells a
+   * peer whose bytes wait unread that this end lives. */
   uint64_t keepalive_ms;
 
   uint64_t close_timeout_ms; /* from the last sign of life in CLOSING: a control
