@@ -30,12 +30,16 @@
 /* A peer whose system leaves so many retransmissions or probes of TCP without
  * an answer is not slow, but gone. */
 #define UNANSWERED_MAX 4
+/* How long a link that can't send waits for an owner that takes nothing before
+ * it has sent. */
+#define DEAF_MS 5000
 /* What is read at once of a TLS record that is larger than the room. */
 #define TLS_READ_MIN (LOOP_RECORD + 256)
 
 static void link_deliver(struct link *link);
 static void reset_when_sent(struct link *link);
 static void reset_now(struct link *link);
+static void await_reader(struct link *link);
 
 void link_set_state(struct link *link, enum link_state state) {
   assert(state > link->state ||
@@ -213,6 +217,8 @@ static bool write_failed(struct link *link, int error) {
   }
   link->write_error = error;
   ring_drop(&link->out, link->out.len);
+  if (link->want_drain)
+    await_reader(link);
   return true;
 }
 
@@ -323,9 +329,33 @@ void link_schedule(struct link *link) {
   loop_defer(link->loop, &link->work, link_work);
 }
 
+/* An owner that waits for room before it takes what has come would wait for
+ * ever: with nobody to read to the end, nobody is told. */
+static void on_deaf_timer(struct loop_timer *timer) {
+  struct link *link = CONTAINER_OF(timer, struct link, timer);
+  if (link->paused && link->told == link->told_before) {
+    end_broken(link, link->write_error);
+    return;
+  }
+  link->told_before = link->told;
+  loop_timer_set(link->loop, &link->timer, DEAF_MS, on_deaf_timer);
+}
+
+static void await_reader(struct link *link) {
+  if (link->deaf_armed)
+    return;
+  link->deaf_armed = true;
+  link->told_before = link->told;
+  loop_timer_set(link->loop, &link->timer, DEAF_MS, on_deaf_timer);
+}
+
 size_t link_space_all(struct link *link) {
-  if (link->state != LINK_UP || link->shut || link->write_error != 0)
+  if (link->state != LINK_UP || link->shut)
     return 0;
+  if (link->write_error != 0) {
+    await_reader(link);
+    return 0;
+  }
   size_t room =
       link->out.buffer == NULL ? link->out_size : ring_free(&link->out);
   size_t reserve = CONTROL_RESERVE + TLS_RECORD_OVERHEAD;
@@ -545,6 +575,7 @@ void link_fail_no_memory(struct link *link) {
  * ended. */
 static bool link_tell(struct link *link, uint8_t *data, size_t len) {
   size_t used = link->callbacks.on_data(link->user, data, len);
+  link->told += used > 0;
   if (link->dead || link->state == LINK_ENDED)
     return false;
   if (used == len)
@@ -691,6 +722,7 @@ static void link_deliver(struct link *link) {
   if (link->held_len > 0) {
     uint8_t *data = link->held + link->held_at;
     size_t used = link->callbacks.on_data(link->user, data, link->held_len);
+    link->told += used > 0;
     if (link->dead || link->state == LINK_ENDED)
       return;
     link->held_at += used;

@@ -77,10 +77,13 @@ struct link {
   bool lingering;  /* link_close or link_reset was called */
   bool reset;      /* ... and it was link_reset */
   int write_error; /* the errno of a send; it is still read */
-  bool broken;     /* TLS could not encrypt: link_work tells */
-  bool dead;       /* free when the callback has returned */
-  unsigned moves;  /* since the link was idle */
-  bool busy;       /* bytes moved since idle_timer was set */
+  bool deaf_armed; /* and the owner was told that there is no room */
+  unsigned told;   /* calls of on_data that used something */
+  unsigned told_before;
+  bool broken;    /* TLS could not encrypt: link_work tells */
+  bool dead;      /* free when the callback has returned */
+  unsigned moves; /* since the link was idle */
+  bool busy;      /* bytes moved since idle_timer was set */
   bool idle_armed;
   struct loop_timer idle_timer;
 
