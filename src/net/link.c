@@ -32,7 +32,7 @@
 #define UNANSWERED_MAX 4
 /* How long a link that can't send waits for an owner that takes nothing before
  * it has sent. */
-#define DEAF_MS 5000
+#define DEAF_MS 30000
 /* What is read at once of a TLS record that is larger than the room. */
 #define TLS_READ_MIN (LOOP_RECORD + 256)
 

@@ -45,7 +45,7 @@ struct link_callbacks {
   /* why NULL: the peer ended its direction (FIN or close_notify), told after
    * all its data; writing is still possible.  Otherwise the connection failed,
    * told after all that had come as well (unless the owner takes none of it,
-   * and has waited for room to write for 5 s), and nothing follows.  Each at
+   * and has waited for room to write for 30 s), and nothing follows.  Each at
    * most once.  The owner calls link_close or link_abort, now or when it has no
    * more to write. */
   void (*on_end)(void *user, const struct dstream_end *why);
