@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <dstream/dstream.h>
 
@@ -18,12 +17,7 @@ struct echo {
 
 static void on_log(void *user, enum dstream_log_level level, const char *text) {
   (void)user, (void)level;
-  time_t now = time(NULL);
-  struct tm local;
-  char stamp[16] = "";
-  if (localtime_r(&now, &local) != NULL)
-    strftime(stamp, sizeof stamp, "%H:%M:%S", &local);
-  fprintf(stderr, "%s %s\n", stamp, text);
+  fprintf(stderr, "%s\n", text);
 }
 
 /* Sends what waits.  What was sent is consumed: that lets the peer send more,
