@@ -140,11 +140,11 @@ run_all() {
     check gcc
   fi
   if build clang all -- -DCMAKE_C_COMPILER=clang; then
-    check clang -L unit
+    check clang -L 'unit|sim'
   fi
   if build asan all -- -DCMAKE_C_COMPILER=clang \
     -DDSTREAM_SANITIZE=address,undefined; then
-    check asan -L 'unit|integration|programs|fuzz'
+    check asan -L 'unit|integration|programs|sim|fuzz'
   fi
   if build tsan all -- -DCMAKE_C_COMPILER=clang \
     -DDSTREAM_SANITIZE=thread; then
