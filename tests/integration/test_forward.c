@@ -247,9 +247,9 @@ static void test_bulk(void **state) {
       tool_shell(&output,
                  "cd %s; head -c %dM /dev/urandom >bulk; "
                  "for i in 1 2 3 4; do "
-                 "nc -N 127.0.0.1 %s <bulk | cmp - bulk & done; wait -n && "
-                 "wait -n && wait -n && wait -n; status=$?; rm bulk; "
-                 "exit $status",
+                 "nc -N 127.0.0.1 %s <bulk | cmp - bulk & pids+=($!); done; "
+                 "status=0; for pid in \"${pids[@]}\"; do "
+                 "wait $pid || status=1; done; rm bulk; exit $status",
                  hub.directory, MEGABYTES / 4, port),
       0);
   assert_int_equal(tool_end(&tool, SIGTERM), 0);
