@@ -285,8 +285,9 @@ static void test_offline(void **state) {
   dstream_stream_close(peer.stream);
   WAIT(peer.closes == 1);
   world_device_end(&late);
-  assert_int_equal(
-      hub_fixture_wait_log(&hub, "late disconnected", WAIT_DEFAULT_MS), 0);
+  assert_int_equal(hub_fixture_wait_log(&hub, "late can no longer be reached",
+                                        WAIT_DEFAULT_MS),
+                   0);
   call.connect_wait_s = 0;
   world_open_fails(service, &call, DSTREAM_EOFFLINE, 404103, NULL);
   peer_clear(&peer);
@@ -529,6 +530,7 @@ static void test_device_with_its_own_thread(void **state) {
   peer_init(&peer, PEER_SENDER, 1000, 1000);
   world_open(service, &call, &peer);
   wait_done(&peer);
+  hub_fixture_mark_log(&hub);
   dstream_device_free(d);
   assert_int_equal(atomic_load(&t.closes), 4);
   assert_int_equal(atomic_load(&t.stops), 1);
@@ -536,6 +538,10 @@ static void test_device_with_its_own_thread(void **state) {
   WAIT(peer.closes == 1);
   assert_peer_ended(&peer, true, DSTREAM_ECLOSED, NULL);
   peer_clear(&peer);
+  assert_int_equal(hub_fixture_wait_log(&hub,
+                                        "threaded can no longer be reached",
+                                        WAIT_DEFAULT_MS),
+                   0);
   world_open_fails(service, &call, DSTREAM_EOFFLINE, 404103, NULL);
 }
 
