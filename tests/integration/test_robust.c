@@ -42,6 +42,7 @@ static void test_device_is_killed(void **state) {
   world_open(service, &call, &peer);
   WAIT(peer.received > (1 << 20) || peer.closes > 0); /* in full flow */
   assert_int_equal(peer.closes, 0);
+  hub_fixture_mark_log(&hub);
   uint64_t begin_ms = test_now_ms();
   child_end(&child, SIGKILL);
   WAIT(peer.closes == 1);
@@ -49,6 +50,9 @@ static void test_device_is_killed(void **state) {
   assert_peer_ended(&peer, true, DSTREAM_ECLOSED, "WS disconnected");
   assert_int_equal(peer.end.ws_code, 1011);
   peer_clear(&peer);
+  assert_int_equal(hub_fixture_wait_log(&hub, "child can no longer be reached",
+                                        WAIT_DEFAULT_MS),
+                   0);
   world_open_fails(service, &call, DSTREAM_EOFFLINE, 404103, NULL);
 }
 
