@@ -825,10 +825,6 @@ void bridge_on_hello(dstream_bridge *b,
   b->hello = fn;
 }
 
-const char *bridge_peer_address(const dstream_bridge *b) {
-  return b->link != NULL ? link_peer(b->link) : "";
-}
-
 void bridge_destroy(dstream_bridge *b) {
   if (b == NULL)
     return;

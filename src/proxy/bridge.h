@@ -37,9 +37,6 @@ void bridge_on_hello(dstream_bridge *bridge,
                      bool (*fn)(void *user, struct link *link,
                                 const struct dstream_end *why));
 
-/* "1.2.3.4:567" of the socket's peer, or "". */
-const char *bridge_peer_address(const dstream_bridge *bridge);
-
 /* Ends both sides within the call; no on_end.  Not in one of the bridge's
  * callbacks.  NULL is fine. */
 void bridge_destroy(dstream_bridge *bridge);
