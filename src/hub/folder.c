@@ -218,16 +218,25 @@ int folder_device_string(const struct config *config, const char *id,
   return status;
 }
 
-int folder_policy_string(const struct config *config, const char *name,
-                         enum identity_which which, char *out, size_t size,
-                         struct dstream_end *end) {
-  struct folder_ports ports;
-  struct identity_store *store = NULL;
-  int status = open_for(config, true, &ports, &store, end);
-  if (status != DSTREAM_OK)
-    return status;
+static int policy_error(int status, const char *name, struct dstream_end *end) {
+  if (status == DSTREAM_ENOTFOUND)
+    end_set(end, status,
+            "there is no policy \"%.70s\"; a new hub has \"iothubowner\", "
+            "\"service\" and \"device\"",
+            name);
+  else if (status != DSTREAM_OK)
+    end_set(end, status, "the database failed; is its disk full?");
+  return status;
+}
+
+static int print_policy(struct identity_store *store,
+                        const struct config *config,
+                        const struct folder_ports *ports, const char *name,
+                        enum identity_which which, char *out, size_t size,
+                        struct dstream_end *end) {
   struct identity_policy policy;
-  status = identity_policy_get(store, name, &policy);
+  int status =
+      policy_error(identity_policy_get(store, name, &policy), name, end);
   if (status == DSTREAM_OK) {
     struct conn_string cs = {0};
     struct identity_key *key =
@@ -235,14 +244,35 @@ int folder_policy_string(const struct config *config, const char *name,
     cs.policy = policy.name;
     cs.key = key->bytes;
     cs.key_len = key->len;
-    status = print_string(&cs, config, &ports, out, size, end);
-  } else {
-    end_set(end, status,
-            "there is no policy \"%.70s\"; a new hub has \"iothubowner\", "
-            "\"service\" and \"device\"",
-            name);
+    status = print_string(&cs, config, ports, out, size, end);
   }
   identity_policy_wipe(&policy);
+  return status;
+}
+
+int folder_policy_string(const struct config *config, const char *name,
+                         enum identity_which which, char *out, size_t size,
+                         struct dstream_end *end) {
+  struct folder_ports ports;
+  struct identity_store *store = NULL;
+  int status = open_for(config, true, &ports, &store, end);
+  if (status == DSTREAM_OK)
+    status = print_policy(store, config, &ports, name, which, out, size, end);
+  identity_close(store);
+  return status;
+}
+
+int folder_policy_rotate(const struct config *config, const char *name,
+                         enum identity_which which, char *out, size_t size,
+                         struct dstream_end *end) {
+  struct folder_ports ports;
+  struct identity_store *store = NULL;
+  int status = open_for(config, false, &ports, &store, end);
+  if (status == DSTREAM_OK)
+    status =
+        policy_error(identity_policy_new_key(store, name, which), name, end);
+  if (status == DSTREAM_OK)
+    status = print_policy(store, config, &ports, name, which, out, size, end);
   identity_close(store);
   return status;
 }

@@ -53,6 +53,11 @@ int folder_policy_string(const struct config *config, const char *policy,
                          enum identity_which which, char *out, size_t size,
                          struct dstream_end *end);
 
+/* Makes one of a policy's keys anew and gives the connection string with it. */
+int folder_policy_rotate(const struct config *config, const char *policy,
+                         enum identity_which which, char *out, size_t size,
+                         struct dstream_end *end);
+
 /* Adds a device and gives its connection string.  auth: IDENTITY_KEYS, or what
  * identity_add_x509 takes, with thumbprints as people write them (NULL: none).
  * DSTREAM_EINVAL: no id, no thumbprint; DSTREAM_ESTATE: it is there already, or

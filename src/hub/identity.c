@@ -744,6 +744,17 @@ int identity_policy_add(struct identity_store *store, const char *name,
   return status;
 }
 
+int identity_policy_new_key(struct identity_store *store, const char *name,
+                            enum identity_which which) {
+  sqlite3_stmt *stmt =
+      prepare(store->db, which == IDENTITY_PRIMARY
+                             ? "UPDATE policies SET primary_key = ?2"
+                               " WHERE name = ?1"
+                             : "UPDATE policies SET secondary_key = ?2"
+                               " WHERE name = ?1");
+  return write_key(store, stmt, name, NULL);
+}
+
 static bool read_policy(sqlite3_stmt *stmt, struct identity_policy *out) {
   memset(out, 0, sizeof *out);
   if (!read_text(stmt, 0, out->name, sizeof out->name) ||

@@ -234,6 +234,10 @@ void identity_group_wipe(struct identity_group *group);
 int identity_policy_add(struct identity_store *store, const char *name,
                         unsigned rights);
 
+/* Makes one of a policy's keys anew.  DSTREAM_ENOTFOUND. */
+int identity_policy_new_key(struct identity_store *store, const char *name,
+                            enum identity_which which);
+
 /* DSTREAM_ENOTFOUND. */
 int identity_policy_get(struct identity_store *store, const char *name,
                         struct identity_policy *out);

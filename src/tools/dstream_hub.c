@@ -39,6 +39,7 @@ static const char *const help_all =
     "  group rotate-key DIR NAME make one of its keys anew\n"
     "  group remove DIR NAME     remove a group\n"
     "  group list DIR            list the groups\n"
+    "  policy rotate-key DIR NAME  make one of a policy's keys anew\n"
     "  connection-string DIR     print the service's connection string\n"
     "  config-help               explain every option of hub.json\n"
     "\n"
@@ -103,6 +104,16 @@ static const char *const help_group =
     "\n"
     "  --prefix TEXT   default: the group's name and \"-\"; \"\": every id\n"
     "  --secondary     with the group's secondary key\n";
+
+static const char *const help_policy =
+    "Usage: dstream-hub policy rotate-key DIR NAME primary|secondary\n"
+    "The hub may run meanwhile.  Makes one of the two keys of a policy "
+    "(\"service\",\n"
+    "\"device\", \"iothubowner\") anew and prints the connection string with "
+    "it; the\n"
+    "other key stays good.  Tokens signed with the old key are refused from "
+    "now on;\n"
+    "streams that run go on.\n";
 
 static const char *const help_string =
     "Usage: dstream-hub connection-string DIR [--policy NAME | --device ID]\n"
@@ -352,7 +363,8 @@ static int printed(int status, const struct dstream_end *end) {
   return status == DSTREAM_OK ? cli_printed() : cli_failed(end);
 }
 
-/* ---- device VERB, group VERB: rest[0] is the verb, rest[1] DIR ---- */
+/* ---- device VERB, group VERB, policy VERB: rest[0] is the verb, rest[1] DIR
+ * ---- */
 
 struct verb {
   const char *name;
@@ -425,6 +437,17 @@ static int device_rotate(const struct config *config,
   return print_secret_line(text, sizeof text, status, &end);
 }
 
+static int policy_rotate(const struct config *config,
+                         const struct arguments *arguments) {
+  char text[CONN_STRING_MAX];
+  struct dstream_end end = {0};
+  enum identity_which which;
+  parse_which(arguments->rest[3], &which);
+  int status = folder_policy_rotate(config, arguments->rest[2], which, text,
+                                    sizeof text, &end);
+  return print_secret_line(text, sizeof text, status, &end);
+}
+
 static int device_list(const struct config *config,
                        const struct arguments *arguments) {
   struct dstream_end end = {0};
@@ -490,6 +513,10 @@ static const struct verb device_verbs[] = {
      check_which, device_rotate},
     {"list", 2, "DIR only", list_options, NULL, device_list},
     {NULL, 0, NULL, NULL, NULL, NULL}};
+static const struct verb policy_verbs[] = {
+    {"rotate-key", 4, "DIR, NAME and primary or secondary", no_options,
+     check_which, policy_rotate},
+    {NULL, 0, NULL, NULL, NULL, NULL}};
 static const struct verb group_verbs[] = {
     {"add", 3, "DIR and NAME", prefix_options, NULL, group_add},
     {"remove", 3, "DIR and NAME", no_options, NULL, group_remove},
@@ -547,6 +574,11 @@ static int command_group(int argc, char **argv) {
   return find_verb(group_verbs, argc, argv);
 }
 
+static int command_policy(int argc, char **argv) {
+  help = help_policy;
+  return find_verb(policy_verbs, argc, argv);
+}
+
 static int command_string(int argc, char **argv) {
   struct arguments arguments;
   help = help_string;
@@ -589,6 +621,7 @@ static const struct command {
     {"run", command_run},
     {"device", command_device},
     {"group", command_group},
+    {"policy", command_policy},
     {"connection-string", command_string},
     {"config-help", command_config_help},
 };

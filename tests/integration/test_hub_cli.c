@@ -266,6 +266,43 @@ static void test_policies(void **state) {
   assert_failed(hub_command(&output, wrong), 1, "nobody");
 }
 
+static void rotate_policy(char *hub, const char *name, const char *which,
+                          int status) {
+  const char *const arguments[] = {hub_program(), "policy", "rotate-key", hub,
+                                   name,          which,    NULL};
+  assert_int_equal(hub_command(&output, arguments), status);
+}
+
+static void policy_string(char *hub, bool secondary, char *out, size_t size) {
+  const char *const arguments[] = {hub_program(), "connection-string", hub,
+                                   secondary ? "--secondary" : NULL, NULL};
+  assert_int_equal(hub_command(&output, arguments), 0);
+  snprintf(out, size, "%.1000s", output.out);
+}
+
+static void test_policy_rotation(void **state) {
+  (void)state;
+  char *hub = path_of("hub");
+  char primary[1024], secondary[1024], text[1024];
+  assert_int_equal(run("init", hub, "--host=h", NULL), 0);
+  policy_string(hub, false, primary, sizeof primary);
+  policy_string(hub, true, secondary, sizeof secondary);
+  rotate_policy(hub, "service", "primary", 0);
+  assert_string_not_equal(output.out, primary);
+  snprintf(text, sizeof text, "%.1000s", output.out);
+  policy_string(hub, false, primary, sizeof primary);
+  assert_string_equal(primary, text); /* what was printed is what holds */
+  policy_string(hub, true, text, sizeof text);
+  assert_string_equal(secondary, text);
+  rotate_policy(hub, "service", "secondary", 0);
+  assert_string_not_equal(output.out, secondary);
+  policy_string(hub, false, text, sizeof text);
+  assert_string_equal(primary, text);
+  rotate_policy(hub, "nobody", "primary", 1);
+  assert_non_null(strstr(output.err, "nobody"));
+  rotate_policy(hub, "service", "both", 2);
+}
+
 /* ---- with a hub that runs ---- */
 
 static void test_run(void **state) {
@@ -361,11 +398,21 @@ static void test_port_taken(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(test_help),       TEST(test_usage_errors), TEST(test_certificates),
-      TEST(test_init),       TEST(test_init_fails),   TEST(test_no_hub),
-      TEST(test_bad_config), TEST(test_port_zero),    TEST(test_devices),
-      TEST(test_policies),   TEST(test_run),          TEST(test_killed),
-      TEST(test_hangup),     TEST(test_port_taken),
+      TEST(test_help),
+      TEST(test_usage_errors),
+      TEST(test_certificates),
+      TEST(test_init),
+      TEST(test_init_fails),
+      TEST(test_no_hub),
+      TEST(test_bad_config),
+      TEST(test_port_zero),
+      TEST(test_devices),
+      TEST(test_policies),
+      TEST(test_policy_rotation),
+      TEST(test_run),
+      TEST(test_killed),
+      TEST(test_hangup),
+      TEST(test_port_taken),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
