@@ -13,3 +13,14 @@ struct printable printable(const char *text) {
   out.text[len] = '\0';
   return out;
 }
+
+void printable_line(char *text) {
+  for (unsigned char *p = (unsigned char *)text; *p != '\0'; p++) {
+    if (*p >= '\t' && *p <= '\r')
+      *p = ' ';
+    else if (*p < 0x20 || *p == 0x7f)
+      *p = '?';
+    else if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)
+      p[0] = p[1] = '?';
+  }
+}

@@ -9,6 +9,7 @@
 #include "core/bucket.h"
 #include "core/crypto.h"
 #include "core/percent.h"
+#include "core/printable.h"
 
 #define CALLER_SLOTS  64
 #define OFFERED_CAPS  CAPS_EOF
@@ -587,14 +588,9 @@ static void accept_stream(struct handshake_pending *p,
   done(p->user, &result);
 }
 
-/* What a device sent may be shown, but not everything a terminal shows is
- * harmless. */
 static void shown(const char *text, char *out, size_t size) {
   snprintf(out, size, "%s", text);
-  for (char *q = out; *q != '\0'; q++) {
-    if ((unsigned char)*q < 0x20 || *q == 0x7f)
-      *q = '?';
-  }
+  printable_line(out);
 }
 
 void handshake_on_answer(struct handshake *h, const char *client,

@@ -16,6 +16,7 @@
 #include <libwebsockets.h>
 
 #include "core/container.h"
+#include "core/printable.h"
 #include "net/resolve.h"
 
 #define POSTS_MAX     65536
@@ -109,6 +110,7 @@ void loop_log(dstream_loop *loop, enum dstream_log_level level,
   va_start(args, format);
   vsnprintf(line, sizeof line, format, args);
   va_end(args);
+  printable_line(line);
   loop->log(loop->log_user, level, line);
 }
 

@@ -7,6 +7,7 @@
 #include <cjson/cJSON.h>
 
 #include "core/end.h"
+#include "core/printable.h"
 
 #define WORDS_MAX 160
 
@@ -18,10 +19,8 @@ struct hub_error {
 
 /* Copies text for a log or a terminal: no control characters. */
 static void copy_clean(char *out, size_t size, const char *text, size_t len) {
-  size_t n = 0;
-  for (size_t i = 0; i < len && n + 1 < size; i++)
-    out[n++] = (unsigned char)text[i] < ' ' || text[i] == 127 ? ' ' : text[i];
-  out[n] = '\0';
+  snprintf(out, size, "%.*s", (int)len, text);
+  printable_line(out);
 }
 
 static const cJSON *get(const cJSON *json, const char *a, const char *b) {

@@ -13,6 +13,7 @@
 
 #include "core/conn_string.h"
 #include "core/crypto.h"
+#include "core/printable.h"
 #include "net/loop.h"
 #include "net/loop_uv.h"
 
@@ -54,6 +55,7 @@ static void put_line(enum dstream_log_level level, const char *text) {
     return;
   if ((size_t)len > sizeof line - 1)
     len = (int)sizeof line - 1;
+  printable_line(line); /* it may quote a peer */
   line[len++] = '\n';
   /* A line that can't be written is no reason to stop. */
   (void)!write(STDERR_FILENO, line, (size_t)len);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/printable.h"
 #include "proxy/reason.h"
 
 /* RFC 6455 7.4.1. */
@@ -20,17 +21,6 @@ struct subject {
   const char *device;
   const char *name;
 };
-
-/* Peers' words are quoted in it; a terminal must not obey them.  0xc2 0x80 to
- * 0xc2 0x9f are the control characters of UTF-8 beyond ASCII. */
-static void clean(char *text) {
-  for (unsigned char *p = (unsigned char *)text; *p != '\0'; p++) {
-    if (*p < ' ' || *p == 127)
-      *p = ' ';
-    else if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)
-      p[0] = p[1] = ' ';
-  }
-}
 
 static bool says(const struct subject *s, const char *words) {
   return strstr(s->text, words) != NULL;
@@ -257,5 +247,5 @@ void explain(char out[EXPLAIN_SIZE], const struct dstream_end *end,
     if (cases[i].status == end->status)
       fn = cases[i].explain;
   fn(&s);
-  clean(out);
+  printable_line(out); /* peers' words are quoted in it */
 }
