@@ -16,6 +16,9 @@
 #define CONTROL_RESERVE (3 * 1024)
 /* Less free room than this is as good as none: small records cost most. */
 #define USEFUL_SPACE 4096
+/* Writes up to this size wait for others to share a TLS record with, until the
+ * callback now running returns: a record costs as much as 2 KB of payload. */
+#define GATHER_MAX 4096
 /* How often the owner may fill the send buffer before the loop looks at others:
  * a peer that is quick enough would keep it busy for ever. */
 #define DRAINS_MAX 4
@@ -55,6 +58,61 @@ const char *link_name(const struct link *link) {
   return link->making != NULL ? link->making->host : "the peer";
 }
 
+/* ---- small writes ---- */
+
+static size_t gathered(const struct link *link) {
+  const struct loop_gather *gather = loop_gather(link->loop);
+  return gather->owner == link ? gather->len : 0;
+}
+
+static void gather_drop(struct link *link) {
+  struct loop_gather *gather = loop_gather(link->loop);
+  if (gather->owner != link)
+    return;
+  gather->owner = NULL;
+  gather->len = 0;
+}
+
+static void link_encrypt(struct link *link, const void *data, size_t len) {
+  /* Room was made sure of before the bytes were taken; TLS itself may have used
+   * it since, if the peer asks for an answer again and again. */
+  if (ring_free(&link->out) < len + TLS_RECORD_OVERHEAD ||
+      tls_write(link->tls, data, len) != DSTREAM_OK) {
+    link->broken = true;
+    link_schedule(link); /* where it is told */
+  }
+}
+
+/* What was gathered becomes a record. */
+static void gather_flush(struct link *link) {
+  struct loop_gather *gather = loop_gather(link->loop);
+  size_t len = gathered(link);
+  gather_drop(link);
+  if (len > 0 && link->state == LINK_UP && link->write_error == 0 &&
+      !link->broken)
+    link_encrypt(link, gather->bytes, len);
+}
+
+static void gather_add(struct link *link, const void *data, size_t len) {
+  struct loop_gather *gather = loop_gather(link->loop);
+  if (gather->owner != NULL &&
+      (gather->owner != link || gather->len + len > LOOP_RECORD))
+    gather_flush(gather->owner);
+  gather->owner = link;
+  memcpy(gather->bytes + gather->len, data, len);
+  gather->len += len;
+}
+
+/* What the output queue takes, with what is gathered for it. */
+static size_t out_room(const struct link *link) {
+  size_t room =
+      link->out.buffer == NULL ? link->out_size : ring_free(&link->out);
+  size_t used = gathered(link);
+  if (used > 0)
+    used += TLS_RECORD_OVERHEAD;
+  return room > used ? room - used : 0;
+}
+
 /* ---- life ---- */
 
 static void link_free_now(struct loop_task *task) {
@@ -66,6 +124,7 @@ void link_destroy(struct link *link) {
   if (link->dead)
     return;
   link->dead = true;
+  gather_drop(link);
   loop_watch_close(&link->watch);
   link_pair_free(link->pair);
   link->pair = NULL;
@@ -124,7 +183,7 @@ bool link_out_ready(struct link *link) {
 
 static void out_release(struct link *link) {
   if (link->out.len == 0 && link->out.buffer != NULL &&
-      link->out.size == LOOP_CHUNK) {
+      link->out.size == LOOP_CHUNK && gathered(link) == 0) {
     loop_chunk_put(link->loop, link->out.buffer);
     link->out.buffer = NULL;
   }
@@ -216,6 +275,7 @@ static bool write_failed(struct link *link, int error) {
     return false;
   }
   link->write_error = error;
+  gather_drop(link);
   ring_drop(&link->out, link->out.len);
   if (link->want_drain)
     await_reader(link);
@@ -224,6 +284,7 @@ static bool write_failed(struct link *link, int error) {
 
 /* Sends what is queued.  False: the connection broke and on_end was told. */
 static bool link_flush(struct link *link) {
+  gather_flush(link);
   if (link->write_error != 0)
     ring_drop(&link->out, link->out.len);
   while (link->out.len > 0) {
@@ -356,8 +417,7 @@ size_t link_space_all(struct link *link) {
     await_reader(link);
     return 0;
   }
-  size_t room =
-      link->out.buffer == NULL ? link->out_size : ring_free(&link->out);
+  size_t room = out_room(link);
   size_t reserve = CONTROL_RESERVE + TLS_RECORD_OVERHEAD;
   room = room > reserve ? room - reserve : 0;
   if (room >= USEFUL_SPACE && link_out_ready(link))
@@ -372,7 +432,7 @@ size_t link_space(struct link *link) {
 }
 
 size_t link_queued(const struct link *link) {
-  return link->out.len;
+  return link->out.len + gathered(link);
 }
 
 bool link_is_slow(const struct link *link) {
@@ -393,21 +453,23 @@ bool link_is_slow(const struct link *link) {
 }
 
 bool link_has_control_space(const struct link *link) {
-  size_t room =
-      link->out.buffer == NULL ? link->out_size : ring_free(&link->out);
   return link->state == LINK_UP && !link->shut && link->write_error == 0 &&
-         room >= 1024 + TLS_RECORD_OVERHEAD;
+         out_room(link) >= 1024 + TLS_RECORD_OVERHEAD;
 }
 
 void link_write(struct link *link, const void *data, size_t len) {
   if (link->state != LINK_UP || link->shut || link->write_error != 0 ||
       !link_out_ready(link))
     return;
-  assert(len + TLS_RECORD_OVERHEAD <= ring_free(&link->out));
-  if (link->tls == NULL)
+  assert(len + TLS_RECORD_OVERHEAD <= out_room(link));
+  if (link->tls == NULL) {
     ring_put(&link->out, data, len);
-  else if (tls_write(link->tls, data, len) != DSTREAM_OK)
-    link->broken = true;
+  } else if (len <= GATHER_MAX) {
+    gather_add(link, data, len);
+  } else {
+    gather_flush(link);
+    link_encrypt(link, data, len);
+  }
   link_schedule(link);
 }
 
@@ -415,6 +477,7 @@ void link_shutdown(struct link *link) {
   if (link->shut)
     return;
   link->shut = true;
+  gather_flush(link);
   if (link->tls != NULL && link->state >= LINK_UP && link->write_error == 0 &&
       link_out_ready(link))
     tls_shutdown(link->tls);
@@ -444,6 +507,7 @@ void link_fail(struct link *link, const struct dstream_end *why) {
   link_set_state(link, LINK_ENDED);
   loop_timer_cancel(&link->timer);
   link->peer_done = true;
+  gather_drop(link);
   ring_drop(&link->out, link->out.len);
   link_update_want(link);
   if (link->callbacks.on_end != NULL)

@@ -50,6 +50,7 @@ struct dstream_loop {
   uint8_t *read_buffer;
   uint8_t *plain_buffer;
   uint8_t *frame_buffer;
+  struct loop_gather *gather;
   uint8_t *chunks[CHUNKS_MAX];
   size_t chunk_count;
 
@@ -82,6 +83,10 @@ uint8_t *loop_plain_buffer(dstream_loop *loop) {
 
 uint8_t *loop_frame_buffer(dstream_loop *loop) {
   return loop->frame_buffer;
+}
+
+struct loop_gather *loop_gather(dstream_loop *loop) {
+  return loop->gather;
 }
 
 uint8_t *loop_chunk_get(dstream_loop *loop) {
@@ -479,11 +484,15 @@ int loop_new(dstream_loop **out, const struct dstream_loop_options *options,
   loop->read_buffer = malloc(LOOP_CHUNK);
   loop->plain_buffer = malloc(LOOP_RECORD);
   loop->frame_buffer = malloc(LOOP_RECORD);
+  loop->gather = malloc(sizeof *loop->gather);
   int status = DSTREAM_ENOMEM;
   if (loop->read_buffer != NULL && loop->plain_buffer != NULL &&
-      loop->frame_buffer != NULL)
+      loop->frame_buffer != NULL && loop->gather != NULL) {
+    loop->gather->owner = NULL;
+    loop->gather->len = 0;
     status =
         backend == NULL ? DSTREAM_OK : backend->create(&loop->library_loop);
+  }
   if (status == DSTREAM_OK)
     status = loop_create_context(loop);
   if (status != DSTREAM_OK) {
@@ -558,6 +567,7 @@ void dstream_loop_free(dstream_loop *loop) {
   free(loop->read_buffer);
   free(loop->plain_buffer);
   free(loop->frame_buffer);
+  free(loop->gather);
   pthread_mutex_destroy(&loop->posts_lock);
   free(loop);
 }

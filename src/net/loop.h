@@ -130,6 +130,15 @@ uint8_t *loop_plain_buffer(dstream_loop *loop);
 /* LOOP_RECORD bytes to build one outgoing record in. */
 uint8_t *loop_frame_buffer(dstream_loop *loop);
 
+/* Where one link at a time gathers small writes until they make a record; not
+ * bound to a callback, so who takes it over has the owner empty it first. */
+struct loop_gather {
+  void *owner; /* NULL: nobody's */
+  size_t len;
+  uint8_t bytes[LOOP_RECORD];
+};
+struct loop_gather *loop_gather(dstream_loop *loop);
+
 /* A buffer of LOOP_CHUNK bytes from the loop's pool, or NULL. */
 uint8_t *loop_chunk_get(dstream_loop *loop);
 void loop_chunk_put(dstream_loop *loop, uint8_t *chunk);

@@ -59,6 +59,16 @@ static int dial(const char *host, uint16_t port) {
   return fd;
 }
 
+static void on_message(int write, int version, int type, const void *data,
+                       size_t len, SSL *ssl, void *arg) {
+  struct raw *raw = arg;
+  (void)version;
+  (void)ssl;
+  if (write == 0 && type == SSL3_RT_HEADER && len > 0 &&
+      *(const uint8_t *)data == SSL3_RT_APPLICATION_DATA)
+    raw->records++;
+}
+
 bool raw_connect(struct raw *raw, const char *host, uint16_t port,
                  const char *ca_file) {
   raw_close(raw);
@@ -70,6 +80,9 @@ bool raw_connect(struct raw *raw, const char *host, uint16_t port,
   SSL_CTX_set_verify(raw->context, SSL_VERIFY_PEER, NULL);
   raw->ssl = SSL_new(raw->context);
   NEED(raw, raw->ssl != NULL);
+  raw->records = 0;
+  SSL_set_msg_callback(raw->ssl, on_message);
+  SSL_set_msg_callback_arg(raw->ssl, raw);
   /* SSL_set_tlsext_host_name without its cast, which drops the const. */
   union {
     const char *in;

@@ -31,6 +31,7 @@ struct raw {
   char head[16384];       /* of the last answer, with its body */
   uint8_t in[RAW_IN_MAX]; /* came and was not looked at */
   size_t in_len;
+  unsigned records; /* of TLS that came, all encrypted ones */
   bool ended; /* the peer's direction is over */
   bool reset; /* ... by an error of the connection */
 };

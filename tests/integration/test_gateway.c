@@ -745,6 +745,8 @@ struct frames {
   unsigned port;
   int wrong; /* index into wrong_frames */
   atomic_int service_told;
+  atomic_int joined;
+  unsigned records;
 };
 
 static bool frames_join(struct raw *raw, const struct frames *f) {
@@ -857,6 +859,44 @@ static void test_frames_of_every_kind(void **state) {
   WAIT(service.closes == 1);
   assert_peer_ended(&service, true, DSTREAM_ECLOSED, NULL);
   assert_int_equal(service.received, 64000 + (1 << 18) + 6 + 2 + 130);
+  peer_clear(&service);
+}
+
+#define SMALL_FRAMES 200
+
+static bool count_records(struct raw *raw, void *arg) {
+  struct frames *f = arg;
+  static uint8_t bytes[SMALL_FRAMES * (2 + 64)];
+  if (!frames_join(raw, f))
+    return false;
+  raw->records = 0;
+  atomic_store(&f->joined, 1);
+  NEED(raw, raw_read(raw, bytes, sizeof bytes));
+  f->records = raw->records;
+  NEED(raw, raw_send_frame(raw, 0x88, "\x03\xe8", 2));
+  return raw_expect_close(raw, 1000, "") && raw_finish(raw);
+}
+
+/* What is written within one callback shares TLS records, at the end that
+ * writes and at the hub; the frames stay as they are. */
+static void test_small_writes_share_records(void **state) {
+  static const uint8_t message[64];
+  (void)state;
+  struct ticket t;
+  struct peer service;
+  announce(&t);
+  peer_init(&service, PEER_SENDER, 0, 0);
+  dial(&service, &t, SERVICE);
+  struct frames f = {.ticket = &t, .port = front_https_port(world.front)};
+  struct script *script = script_start(count_records, &f);
+  WAIT(atomic_load(&f.joined) == 1 && service.opens == 1);
+  for (int i = 0; i < SMALL_FRAMES; i++)
+    assert_int_equal(dstream_stream_write(service.stream, message, 64), 64);
+  script_end(script);
+  /* The hub's read may end anywhere in what came. */
+  assert_in_range(f.records, 1, 4);
+  WAIT(service.closes == 1);
+  assert_peer_ended(&service, true, DSTREAM_ECLOSED, NULL);
   peer_clear(&service);
 }
 
@@ -1793,6 +1833,7 @@ int main(void) {
       TEST(test_forget_and_kill),
       TEST(test_ends_of_every_kind),
       TEST(test_frames_of_every_kind),
+      TEST(test_small_writes_share_records),
       TEST(test_a_frame_of_one_megabyte),
       TEST(test_wrong_frames_are_refused),
       TEST(test_a_reader_that_stalls),

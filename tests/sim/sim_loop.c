@@ -32,6 +32,7 @@ struct dstream_loop {
   uint8_t read_buffer[LOOP_CHUNK];
   uint8_t plain_buffer[LOOP_RECORD];
   uint8_t frame_buffer[LOOP_RECORD];
+  struct loop_gather gather;
 };
 
 /* sim_memory.c */
@@ -375,6 +376,10 @@ uint8_t *loop_plain_buffer(dstream_loop *loop) {
 
 uint8_t *loop_frame_buffer(dstream_loop *loop) {
   return loop->frame_buffer;
+}
+
+struct loop_gather *loop_gather(dstream_loop *loop) {
+  return &loop->gather;
 }
 
 /* From the counted memory, so that a buffer never given back is noticed. */
