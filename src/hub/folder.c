@@ -51,6 +51,19 @@ int folder_lock(int *fd, struct dstream_end *end) {
   return status;
 }
 
+void folder_find_open(const struct config *config,
+                      void (*say)(void *user, const char *path), void *user) {
+  char wal[CONFIG_TEXT_SIZE + 8];
+  snprintf(wal, sizeof wal, "%s-wal", config->database_file);
+  const char *const paths[] = {config->database_file, wal, config->key_file,
+                               "ca-key.pem"};
+  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+    struct stat info;
+    if (stat(paths[i], &info) == 0 && (info.st_mode & (S_IROTH | S_IWOTH)) != 0)
+      say(user, paths[i]);
+  }
+}
+
 /* ---- ports ---- */
 
 int folder_ports_write(const struct folder_ports *ports,

@@ -32,6 +32,11 @@ int folder_enter(const char *directory, struct config *config,
  * the process, or when *fd is closed.  DSTREAM_ESTATE: another hub has it. */
 int folder_lock(int *fd, struct dstream_end *end);
 
+/* Calls say for each file with a secret in it that everybody on this machine
+ * may read or change.  A group of its own is a way to keep a secret. */
+void folder_find_open(const struct config *config,
+                      void (*say)(void *user, const char *path), void *user);
+
 /* What a running hub has bound. */
 int folder_ports_write(const struct folder_ports *ports,
                        struct dstream_end *end);

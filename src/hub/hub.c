@@ -517,6 +517,14 @@ static int open_endpoint(struct hub *hub) {
                            broker_secret(hub->broker), &events, hub);
 }
 
+static void warn_open(void *user, const char *path) {
+  struct hub *hub = user;
+  loop_log(hub->loop, DSTREAM_LOG_WARNING,
+           "everybody on this machine may read or change the secrets in "
+           "%s; \"chmod 600\" it",
+           path);
+}
+
 static int start(struct hub *hub, const char *plugin, struct dstream_end *end) {
   int status = crypto_random(hub->token_key, sizeof hub->token_key);
   if (status == DSTREAM_OK)
@@ -525,6 +533,8 @@ static int start(struct hub *hub, const char *plugin, struct dstream_end *end) {
     status = watch_signals(hub);
   if (status == DSTREAM_OK)
     status = identity_open(&hub->store, hub->config->database_file, true, end);
+  if (status == DSTREAM_OK)
+    folder_find_open(hub->config, warn_open, hub);
   if (status == DSTREAM_OK)
     status = make_gateway(hub);
   if (status == DSTREAM_OK)
