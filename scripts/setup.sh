@@ -1,8 +1,9 @@
 #!/bin/bash
-# scripts/setup.sh [--tests] [--no-build] - installs what is missing and builds
-# a release: programs in build/bin, samples in build/samples.
+# scripts/setup.sh [--tests] [--bench] [--no-build] - installs what is missing and
+# builds a release: programs in build/bin, samples in build/samples.
 #
 #   --tests      also installs what scripts/test.sh needs
+#   --bench      also installs what scripts/bench.sh needs
 #   --no-build   installs only
 #
 # Packages come from apt (Debian 12 and its relatives), as root or with sudo;
@@ -65,15 +66,28 @@ procps                    command ps           # processes left behind
 nodejs                    command node         # the official device SDK
 npm                       command npm          # the same
 '
+bench_packages='
+libcmocka-dev             module cmocka        # the build of the tests
+haproxy                   command haproxy      # what is measured beside ours
+nginx-light               command nginx        # the same
+libnginx-mod-stream       package              # the same
+stunnel4                  command stunnel      # the same
+openssh-client            command ssh          # the same
+openssh-server            command sshd         # the same
+gnuplot-nox               command gnuplot      # the plot
+procps                    command ps           # processes left behind
+'
 
 tests=no
+bench=no
 build=yes
 for argument; do
   case $argument in
   --tests) tests=yes ;;
+  --bench) bench=yes ;;
   --no-build) build=no ;;
   *)
-    echo "usage: scripts/setup.sh [--tests] [--no-build]" >&2
+    echo "usage: scripts/setup.sh [--tests] [--bench] [--no-build]" >&2
     exit 2
     ;;
   esac
@@ -135,6 +149,8 @@ new_services() { # PACKAGE... : the daemons that come with them
     mosquitto) echo mosquitto ;;
     openssh-server) echo ssh ;;
     nginx-light) echo nginx ;;
+    haproxy) echo haproxy ;;
+    stunnel4) echo stunnel4 ;;
     esac
   done
 }
@@ -168,6 +184,7 @@ install_packages() { # PACKAGE...
 install_missing() {
   local wanted=$build_packages list
   [ $tests = no ] || wanted=$wanted$test_packages
+  [ $bench = no ] || wanted=$wanted$bench_packages
   list=$(missing <<<"$wanted")
   [ -n "$list" ] || return 0
   command -v apt-get >/dev/null ||

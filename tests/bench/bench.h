@@ -9,7 +9,7 @@
  *   echo            64 bytes there and back, one after the other
  *   first           a new connection to its first byte, one after the other
  *   opens           new connections a second, several under way
- *   hold            connections that stay, idle, until stdin ends
+ *   hold            connections that stay, idle, until it is killed
  *   idle, stalled   memory of connections that are idle, or that nobody reads
  *   tls             two resumed TLS handshakes, the yardstick of `first`
  *   records         TLS records of 64 bytes to a TLS relay
@@ -17,7 +17,7 @@
  *
  * A measuring command prints lines "METRIC<TAB>VALUE".  What it measures of
  * other processes is told by --process LABEL=PID[,PID]...; their descendants
- * count with them.
+ * count with them; PID 0 is the command itself.
  */
 #ifndef BENCH_H
 #define BENCH_H

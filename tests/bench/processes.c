@@ -43,9 +43,9 @@ void processes_add(const char *text) {
   for (const char *at = equals + 1; *at != '\0';) {
     char *end;
     long pid = strtol(at, &end, 10);
-    if (end == at || pid <= 0 || label->root_count == 8)
+    if (end == at || pid < 0 || label->root_count == 8)
       die("not LABEL=PID,...: %s", text);
-    label->roots[label->root_count++] = (pid_t)pid;
+    label->roots[label->root_count++] = pid == 0 ? getpid() : (pid_t)pid;
     at = *end == ',' ? end + 1 : end;
   }
 }

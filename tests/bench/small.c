@@ -97,12 +97,10 @@ static void close_all(int *fds, unsigned count) {
 }
 
 int bench_hold(const struct bench_options *options) {
-  char byte;
   int *fds = must_alloc(options->streams, sizeof *fds);
   open_many(options, &echo_request, options->streams, fds);
   say_line("up\t%u", options->streams);
-  while (read(STDIN_FILENO, &byte, 1) > 0)
-    continue;
+  pause();
   close_all(fds, options->streams);
   return 0;
 }
