@@ -21,6 +21,7 @@
 #include "hub/gateway.h"
 #include "hub/handshake.h"
 #include "hub/identity.h"
+#include "hub/log.h"
 #include "hub/main_endpoint.h"
 #include "hub/rest.h"
 #include "net/loop.h"
@@ -33,11 +34,11 @@
 #define FDS_MIN        1024
 #define FDS_PER_CONN   3
 #define FDS_PER_STREAM 2
-#define LOG_TEXT_MAX   1024
 #define EVERY_ADDRESS  "0.0.0.0"
 
 struct hub {
   const struct config *config;
+  struct hub_log log;
   dstream_loop *loop;
   int lock;
   sigset_t signals;
@@ -60,30 +61,6 @@ struct hub {
   bool stopping;
   struct dstream_end end; /* why it ended; status 0: as asked */
 };
-
-/* ---- log: one line on stderr, in one write ---- */
-
-static void write_line(void *user, enum dstream_log_level level,
-                       const char *text) {
-  (void)user;
-  static const char *const names[] = {"", "error", "warning", "info", "debug"};
-  struct timespec now;
-  struct tm utc;
-  char stamp[32] = "";
-  char line[LOG_TEXT_MAX + 64];
-  clock_gettime(CLOCK_REALTIME, &now);
-  if (gmtime_r(&now.tv_sec, &utc) != NULL)
-    strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &utc);
-  bool broker = strncmp(text, "broker: ", 8) == 0;
-  int len = snprintf(line, sizeof line - 1, "%s.%03dZ %s %s%.1000s", stamp,
-                     (int)(now.tv_nsec / 1000000), names[level],
-                     broker ? "" : "hub: ", text);
-  if (len <= 0)
-    return;
-  line[len++] = '\n';
-  /* A log that can't be written is no reason to stop. */
-  (void)!write(STDERR_FILENO, line, (size_t)len);
-}
 
 /* ---- the end ---- */
 
@@ -393,7 +370,8 @@ static unsigned set_fd_limit(const struct config *config) {
 static int make_loop(struct hub *hub) {
   struct dstream_loop_options options = {
       .size = sizeof options,
-      .log = write_line,
+      .log = hub_log_write,
+      .log_user = &hub->log,
       .log_level = (enum dstream_log_level)hub->config->log_level,
       .max_fds = set_fd_limit(hub->config)};
   if (loop_new(&hub->loop, &options, loop_uv_backend()) == DSTREAM_OK)
@@ -578,6 +556,7 @@ static void clean_up(struct hub *hub) {
 
 static void take_signals(struct hub *hub) {
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN); /* a full log or disk is an error of write */
   sigemptyset(&hub->signals);
   sigaddset(&hub->signals, SIGTERM);
   sigaddset(&hub->signals, SIGINT);
@@ -590,6 +569,7 @@ int hub_run(const struct hub_options *options, struct dstream_end *end) {
   memset(&hub, 0, sizeof hub);
   hub.config = options->config;
   hub.lock = -1;
+  hub.log.fd = STDERR_FILENO;
   take_signals(&hub);
   list_names(&hub);
   int status = folder_lock(&hub.lock, end);
@@ -603,6 +583,6 @@ int hub_run(const struct hub_options *options, struct dstream_end *end) {
   }
   clean_up(&hub);
   if (status == DSTREAM_OK)
-    write_line(NULL, DSTREAM_LOG_INFO, "stopped");
+    hub_log_write(&hub.log, DSTREAM_LOG_INFO, "stopped");
   return status;
 }

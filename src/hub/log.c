@@ -1,0 +1,71 @@
+#include "hub/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LINE_SIZE 1100
+
+/* With its line feed; the length. */
+static size_t make_line(char *out, size_t size, enum dstream_log_level level,
+                        const char *text) {
+  static const char *const names[] = {"", "error", "warning", "info", "debug"};
+  struct timespec now;
+  struct tm utc;
+  char stamp[32] = "";
+  clock_gettime(CLOCK_REALTIME, &now);
+  if (gmtime_r(&now.tv_sec, &utc) != NULL)
+    strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &utc);
+  bool broker = strncmp(text, "broker: ", 8) == 0;
+  int len = snprintf(out, size - 1, "%s.%03dZ %s %s%.1000s", stamp,
+                     (int)(now.tv_nsec / 1000000), names[level],
+                     broker ? "" : "hub: ", text);
+  size_t n = len < 0 ? 0 : (size_t)len;
+  if (n > size - 2)
+    n = size - 2;
+  out[n] = '\n';
+  return n + 1;
+}
+
+/* False: not, or not all of it, is written. */
+static bool put(struct hub_log *log, const char *line, size_t len) {
+  ssize_t n = write(log->fd, line, len);
+  if (n == (ssize_t)len)
+    return true;
+  log->error = n < 0 ? errno : ENOSPC;
+  if (n > 0)
+    log->cut = true;
+  return false;
+}
+
+/* What has to stand in front of the next line. */
+static bool catch_up(struct hub_log *log) {
+  char text[160];
+  char line[LINE_SIZE];
+  if (log->cut) {
+    if (!put(log, "\n", 1))
+      return false;
+    log->cut = false;
+  }
+  snprintf(text, sizeof text, "%lu lines were lost: %.80s", log->lost,
+           strerror(log->error));
+  size_t len = make_line(line, sizeof line, DSTREAM_LOG_WARNING, text);
+  return put(log, line, len);
+}
+
+void hub_log_write(void *user, enum dstream_log_level level, const char *text) {
+  struct hub_log *log = user;
+  char line[LINE_SIZE];
+  size_t len = make_line(line, sizeof line, level, text);
+  if (log->lost > 0) {
+    if (!catch_up(log)) {
+      log->lost++;
+      return;
+    }
+    log->lost = 0;
+  }
+  if (!put(log, line, len))
+    log->lost++;
+}
