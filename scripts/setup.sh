@@ -63,6 +63,7 @@ netcat-openbsd            package              # the same: nc -N
 systemd                   command systemd-analyze # what the unit lets through
 iproute2                  command ip           # addresses of the tests
 procps                    command ps           # processes left behind
+valgrind                  command valgrind     # instructions that are counted
 nodejs                    command node         # the official device SDK
 npm                       command npm          # the same
 '
@@ -76,6 +77,7 @@ openssh-client            command ssh          # the same
 openssh-server            command sshd         # the same
 gnuplot-nox               command gnuplot      # the plot
 procps                    command ps           # processes left behind
+valgrind                  command valgrind     # instructions that are counted
 '
 
 tests=no
