@@ -174,8 +174,13 @@ static int print_device(const struct config *config,
   return print_string(&cs, config, ports, out, size, end);
 }
 
+static const char *database_text(int status) {
+  return status == DSTREAM_ESYSTEM
+             ? "nothing was changed: the disk of the database is full"
+             : "the database failed; is it busy, or damaged?";
+}
+
 static int device_error(int status, const char *id, struct dstream_end *end) {
-  const char *format = "the database failed; is its disk full?";
   switch (status) {
   case DSTREAM_OK:
     return status;
@@ -198,7 +203,7 @@ static int device_error(int status, const char *id, struct dstream_end *end) {
             id);
     break;
   default:
-    end_set(end, status, "%s", format);
+    end_set(end, status, "%s", database_text(status));
     break;
   }
   return status;
@@ -238,7 +243,7 @@ static int policy_error(int status, const char *name, struct dstream_end *end) {
             "\"service\" and \"device\"",
             name);
   else if (status != DSTREAM_OK)
-    end_set(end, status, "the database failed; is its disk full?");
+    end_set(end, status, "%s", database_text(status));
   return status;
 }
 
@@ -457,7 +462,7 @@ static int group_error(int status, const char *name, struct dstream_end *end) {
             name);
     break;
   default:
-    end_set(end, status, "the database failed; is its disk full?");
+    end_set(end, status, "%s", database_text(status));
     break;
   }
   return status;

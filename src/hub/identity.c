@@ -121,6 +121,8 @@ static int finish(struct identity_store *store, sqlite3_stmt *stmt,
   sqlite3_finalize(stmt);
   if (rc == SQLITE_CONSTRAINT)
     return DSTREAM_ESTATE;
+  if (rc == SQLITE_FULL)
+    return DSTREAM_ESYSTEM;
   if (rc != SQLITE_DONE)
     return DSTREAM_EINTERNAL;
   if (changed != NULL)

@@ -142,7 +142,8 @@ void identity_close(struct identity_store *store);
  * since the store was opened). */
 bool identity_changed(struct identity_store *store);
 
-/* ---- devices.  All may return DSTREAM_EINTERNAL: the database failed ---- */
+/* ---- devices.  All may return DSTREAM_EINTERNAL: the database failed; those
+ * that write DSTREAM_ESYSTEM: its disk is full, nothing was changed ---- */
 
 /* Adds a device, enabled, with two new random keys; *out (may be NULL) is the
  * device with its keys.  DSTREAM_EINVAL: not an id; DSTREAM_ESTATE: it is there
