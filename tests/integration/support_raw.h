@@ -32,8 +32,8 @@ struct raw {
   uint8_t in[RAW_IN_MAX]; /* came and was not looked at */
   size_t in_len;
   unsigned records; /* of TLS that came, all encrypted ones */
-  bool ended; /* the peer's direction is over */
-  bool reset; /* ... by an error of the connection */
+  bool ended;       /* the peer's direction is over */
+  bool reset;       /* ... by an error of the connection */
 };
 
 /* Notes the place and the errno; returns false. */
