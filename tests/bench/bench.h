@@ -13,7 +13,7 @@
  *   idle, stalled   memory of connections that are idle, or that nobody reads
  *   tls             two resumed TLS handshakes, the yardstick of `first`
  *   records         TLS records of 64 bytes to a TLS relay
- *   frames          WebSocket frames of 64 bytes from a device
+ *   frames          WebSocket frames of 64 bytes to a stream of the hub
  *
  * A measuring command prints lines "METRIC<TAB>VALUE".  What it measures of
  * other processes is told by --process LABEL=PID[,PID]...; their descendants
@@ -28,6 +28,8 @@
 
 #define BENCH_MESSAGE 64 /* bytes of a small message */
 #define BENCH_GB      1e9
+/* Small messages are counted, not timed: so many for each --ms. */
+#define BENCH_MESSAGES_MS 500
 
 struct bench_options {
   uint16_t port;

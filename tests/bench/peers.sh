@@ -282,14 +282,25 @@ start_ssh_rl() { # PEER CIPHER
 
 # ---- ours ----
 
+# The device's connection string is made when it comes for the first time.
+agent() { # DEVICE ARGUMENTS...
+  if [ -s "$work/$1.string" ]; then
+    run_agent "$@"
+  else
+    (umask 077 && : >"$work/$1.string")
+    start_agent "$@"
+  fi
+}
+
 start_dstream() {
-  local limits=(--max-streams 4000 --rate 100000 --burst 100000 --quiet)
-  start_agent near --target "bench=127.0.0.1:$target_port" "${limits[@]}"
+  local options=(--target "bench=127.0.0.1:$target_port" --max-streams 4000
+    --rate 100000 --burst 100000 --quiet)
+  agent near "${options[@]}"
   exit_[dstream]=$agent_pid
   start_delay dstream
-  start_agent far --target "bench=127.0.0.1:$target_port" "${limits[@]}" \
-    --http-proxy "http://127.0.0.1:$delayed"
-  "$bin/dstream-hub" device add "$hub_dir" frames >"$work/frames.string"
+  agent far "${options[@]}" --http-proxy "http://127.0.0.1:$delayed"
+  [ -s "$work/frames.string" ] ||
+    "$bin/dstream-hub" device add "$hub_dir" frames >"$work/frames.string"
   forward 2 -q --max-connections 4000 near bench 0 far bench 0
   entry[dstream]=$forward_pid
   relay[dstream]=$hub_pid
@@ -297,7 +308,13 @@ start_dstream() {
   far[dstream]=${ports[1]}
 }
 
+declare -A started=() # the processes of each
 start_peer() { # PEER
+  local before
+  case $1 in
+  ssh-*) start_sshd ;; # is there for all of them
+  esac
+  before=${#pids[@]}
   case $1 in
   plain | haproxy | nginx | stunnel | dstream) "start_$1" ;;
   ssh-l) start_ssh_l "$1" default ;;
@@ -306,6 +323,37 @@ start_peer() { # PEER
   ssh-rl-gcm) start_ssh_rl "$1" aes128-gcm@openssh.com ;;
   *) fail "no peer $1" ;;
   esac
+  started[$1]=${pids[*]:before}
+}
+
+end_now() { # PID...
+  local ended kept
+  for ended; do
+    end "$ended"
+    kept=()
+    for pid in "${pids[@]}"; do
+      [ "$pid" = "$ended" ] || kept+=("$pid")
+    done
+    pids=("${kept[@]}")
+  done
+}
+
+# Processes without a past: what was freed in them would hide what is taken.
+start_afresh() { # PEER
+  # shellcheck disable=SC2086
+  end_now ${started[$1]}
+  if [ "$1" = dstream ]; then
+    end_now "$hub_pid"
+    run_hub
+  fi
+  start_peer "$1"
+  warm "$1"
+}
+
+# What happens once is not to be measured.
+warm() { # PEER
+  "$bench" bulk --port "${port[$1]}" --up --down --ms $((bulk_ms / 4)) \
+    >/dev/null || fail "$1 does not carry a byte"
 }
 
 # What a peer needs to be installed.

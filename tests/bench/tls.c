@@ -8,19 +8,18 @@
 #include <unistd.h>
 
 #include <openssl/err.h>
-#include <openssl/ssl.h>
 
 #include "bench/bench.h"
+#include "bench/tls.h"
 
-#define SAMPLES    100000
-#define TICKET_MS  2000
-#define QUIET_MS   1
-#define BATCH      65536 /* bytes that one send has */
-#define WARM_BYTES (1u << 20)
+#define SAMPLES   100000
+#define TICKET_MS 2000
+#define QUIET_MS  1
+#define BATCH     65536 /* bytes that one send has */
 
 static SSL_SESSION *session; /* which every handshake resumes */
 
-static SSL_CTX *new_context(const char *ca_file) {
+SSL_CTX *tls_context(const char *ca_file) {
   SSL_CTX *context = SSL_CTX_new(TLS_client_method());
   if (context == NULL || ca_file == NULL ||
       SSL_CTX_load_verify_file(context, ca_file) != 1 ||
@@ -31,7 +30,7 @@ static SSL_CTX *new_context(const char *ca_file) {
   return context;
 }
 
-static SSL *shake_hands(SSL_CTX *context, uint16_t port) {
+SSL *tls_connect(SSL_CTX *context, uint16_t port) {
   char host[] = "localhost"; /* the macro wants it writable */
   SSL *ssl = SSL_new(context);
   errno = 0;
@@ -63,7 +62,7 @@ static void read_tickets(SSL *ssl, int ms, bool keep) {
   }
 }
 
-static void end(SSL *ssl) {
+void tls_end(SSL *ssl) {
   int fd = SSL_get_fd(ssl);
   SSL_shutdown(ssl);
   SSL_free(ssl);
@@ -73,22 +72,22 @@ static void end(SSL *ssl) {
 int bench_tls(const struct bench_options *options) {
   uint64_t *samples = must_alloc(SAMPLES, sizeof *samples);
   size_t count = 0;
-  SSL_CTX *context = new_context(options->ca_file);
-  SSL *ssl = shake_hands(context, options->port);
+  SSL_CTX *context = tls_context(options->ca_file);
+  SSL *ssl = tls_connect(context, options->port);
   read_tickets(ssl, TICKET_MS, true);
-  end(ssl);
+  tls_end(ssl);
   if (session == NULL)
     die("the server gives no tickets");
   uint64_t stop = now_ns() + (uint64_t)options->ms * 1000000;
   while (count < SAMPLES && (count == 0 || now_ns() < stop)) {
     for (unsigned i = 0; i < 2; i++) { /* two make one sample */
       uint64_t start = now_ns();
-      ssl = shake_hands(context, options->port);
+      ssl = tls_connect(context, options->port);
       samples[count] += now_ns() - start;
       if (!SSL_session_reused(ssl))
         die("a session was not resumed");
       read_tickets(ssl, QUIET_MS, false);
-      end(ssl);
+      tls_end(ssl);
     }
     count++;
   }
@@ -101,20 +100,21 @@ int bench_tls(const struct bench_options *options) {
 
 /* ---- records ---- */
 
-/* Writes records of BENCH_MESSAGE bytes until a batch is full, and sends it. */
-static uint64_t send_records(SSL *ssl, BIO *out, int fd, uint64_t most) {
-  static const char message[BENCH_MESSAGE] = "a message as a small device has";
+void tls_send_records(SSL *ssl, const void *message, size_t len,
+                      uint64_t count) {
   char *data;
-  uint64_t bytes = 0;
-  while (BIO_ctrl_pending(out) < BATCH && bytes < most) {
-    if (SSL_write(ssl, message, sizeof message) != (int)sizeof message)
-      die("TLS write");
-    bytes += sizeof message;
+  int fd = SSL_get_fd(ssl);
+  BIO *out = BIO_new(BIO_s_mem());
+  BIO_up_ref(SSL_get_rbio(ssl));
+  SSL_set0_wbio(ssl, out);
+  while (count > 0) {
+    for (; count > 0 && BIO_ctrl_pending(out) < BATCH; count--)
+      if (SSL_write(ssl, message, (int)len) != (int)len)
+        die("TLS write");
+    long pending = BIO_get_mem_data(out, &data);
+    socket_send(fd, data, (size_t)pending);
+    (void)BIO_reset(out);
   }
-  long len = BIO_get_mem_data(out, &data);
-  socket_send(fd, data, (size_t)len);
-  (void)BIO_reset(out);
-  return bytes;
 }
 
 static void read_byte(SSL *ssl, char wanted) {
@@ -124,27 +124,21 @@ static void read_byte(SSL *ssl, char wanted) {
 }
 
 int bench_records(const struct bench_options *options) {
-  /* The bytes are agreed on first: so many that the time is about right. */
-  uint64_t amount = (uint64_t)options->ms * BENCH_MESSAGE * 500;
-  struct bench_request request = {BENCH_MAGIC, BENCH_SINK, 0, 0, amount};
-  SSL_CTX *context = new_context(options->ca_file);
-  SSL *ssl = shake_hands(context, options->port);
-  int fd = SSL_get_fd(ssl);
-  BIO *out = BIO_new(BIO_s_mem());
-  uint64_t left = amount;
+  static const char message[BENCH_MESSAGE] = "a message as a small device has";
+  uint64_t count = (uint64_t)options->ms * BENCH_MESSAGES_MS;
+  struct bench_request request = {BENCH_MAGIC, BENCH_SINK, 0, 0,
+                                  count * sizeof message};
+  SSL_CTX *context = tls_context(options->ca_file);
+  SSL *ssl = tls_connect(context, options->port);
   SSL_write(ssl, &request, sizeof request);
   read_byte(ssl, BENCH_READY);
-  BIO_up_ref(SSL_get_rbio(ssl));
-  SSL_set0_wbio(ssl, out);
   processes_mark();
   uint64_t start = now_ns();
-  while (left > 0)
-    left -= send_records(ssl, out, fd, left);
+  tls_send_records(ssl, message, sizeof message, count);
   read_byte(ssl, BENCH_GOOD);
-  double frames = (double)amount / BENCH_MESSAGE;
-  print_metric("frames_s", frames * 1e9 / (double)(now_ns() - start));
-  processes_print_cpu(frames / 1e9); /* ns of one */
-  end(ssl);
+  print_metric("frames_s", (double)count * 1e9 / (double)(now_ns() - start));
+  processes_print_cpu((double)count / 1e9); /* ns of one */
+  tls_end(ssl);
   SSL_CTX_free(context);
   return 0;
 }
