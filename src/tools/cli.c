@@ -160,13 +160,17 @@ static ssize_t read_whole(int fd, char *out, size_t size) {
 
 /* Of a file with an access list the group's bits say something else; and a
  * group of its own is a good way to keep a secret. */
-static void warn_readable(int fd, const char *path) {
-  struct stat info;
-  if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) &&
-      (info.st_mode & S_IROTH) != 0)
+static void warn_readable(const struct stat *info, const char *path) {
+  if (S_ISREG(info->st_mode) && (info->st_mode & S_IROTH) != 0)
     cli_say("everybody on this machine can read the key in %s; "
             "\"chmod 600\" it",
             path);
+}
+
+void cli_warn_readable(const char *path) {
+  struct stat info;
+  if (stat(path, &info) == 0)
+    warn_readable(&info, path);
 }
 
 /* Up to size bytes, or -1 with errno. */
@@ -174,7 +178,9 @@ static ssize_t read_file(const char *path, char *out, size_t size) {
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
   if (fd < 0)
     return -1;
-  warn_readable(fd, path);
+  struct stat info;
+  if (fstat(fd, &info) == 0)
+    warn_readable(&info, path);
   ssize_t len = read_whole(fd, out, size);
   int saved = errno;
   close(fd);

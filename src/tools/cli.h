@@ -46,6 +46,9 @@ struct cli_source {
  * *exit_status says CLI_USAGE or CLI_FAILED. */
 char *cli_connection_string(const struct cli_source *source, int *exit_status);
 
+/* Says so if everybody on this machine may read a file with a key in it. */
+void cli_warn_readable(const char *path);
+
 /* The CA file: the option, then $DSTREAM_CA_FILE, else NULL (system roots). */
 const char *cli_ca_file(const struct cli_source *source);
 

@@ -406,6 +406,14 @@ static char *find_connection_string(const struct agent *agent,
   return text;
 }
 
+/* Of a device that has a certificate. */
+static void warn_of_key(const struct agent_config *config) {
+  const char *file =
+      config->key_file != NULL ? config->key_file : config->cert_file;
+  if (file != NULL)
+    cli_warn_readable(file);
+}
+
 static int start(struct agent *agent) {
   struct dstream_end error = {0};
   int status = agent_options_config(agent->options, &agent->config, &error);
@@ -417,6 +425,7 @@ static int start(struct agent *agent) {
   if (agent->config.target_count + agent->config.allow_count == 0)
     return cli_usage("nothing would be served; give --target NAME=ADDRESS, "
                      "--allow PATTERN, or a --config FILE that has some");
+  warn_of_key(&agent->config);
   int result = CLI_FAILED;
   char *connection_string = find_connection_string(agent, &result);
   return connection_string == NULL ? result : serve(agent, connection_string);

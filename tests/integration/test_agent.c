@@ -446,6 +446,21 @@ static void test_usage(void **state) {
        config_file);
 }
 
+static void check_x509(const char *files, mode_t mode, bool warns) {
+  write_config("{%s,\"targets\":{\"a\":\"h:1\"}}", files);
+  const char *const check[] = {"dstream-agent",
+                               "--connection-string",
+                               "HostName=h;DeviceId=d;x509=true",
+                               "--config",
+                               config_file,
+                               "--check",
+                               NULL};
+  assert_int_equal(chmod(key_file, mode), 0);
+  (void)hub_command(&output, check);
+  assert_int_equal(strstr(output.err, "chmod 600") != NULL, warns);
+  assert_int_equal(chmod(key_file, 0600), 0);
+}
+
 static void test_check(void **state) {
   (void)state;
   write_config("{\"connectionStringFile\":\"key\",\"caFile\":\"%s\","
@@ -461,6 +476,10 @@ static void test_check(void **state) {
   assert_int_equal(hub_command(&output, check), 0);
   assert_non_null(strstr(output.err, "chmod 600"));
   assert_int_equal(chmod(key_file, 0600), 0);
+  /* So is a certificate's key, in a file of its own or not. */
+  check_x509("\"certFile\":\"cert\",\"keyFile\":\"key\"", 0644, true);
+  check_x509("\"certFile\":\"key\"", 0644, true);
+  check_x509("\"certFile\":\"cert\",\"keyFile\":\"key\"", 0600, false);
   const char *const version[] = {"dstream-agent", "--version", NULL};
   assert_int_equal(hub_command(&output, version), 0);
   assert_ptr_equal(strstr(output.out, "dstream-agent "), output.out);
