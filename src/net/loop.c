@@ -17,6 +17,7 @@
 
 #include "core/container.h"
 #include "core/printable.h"
+#include "core/timers.h"
 #include "net/resolve.h"
 
 #define POSTS_MAX     65536
@@ -25,7 +26,7 @@
 #define LOG_LINE_MAX  512
 #define PROTOCOL_NAME "dstream-descriptor"
 
-_Static_assert(sizeof(lws_sorted_usec_list_t) <=
+_Static_assert(sizeof(struct timer_node) <=
                    sizeof(((struct loop_timer *)0)->opaque),
                "loop_timer.opaque is too small");
 
@@ -46,6 +47,10 @@ struct dstream_loop {
   struct loop_task tasks; /* list head */
   unsigned depth;         /* callbacks under way */
   struct loop_timer task_timer;
+
+  struct timers timers; /* in microseconds of lws_now_usecs */
+  uint64_t next_us;     /* when `next` is due; 0: it is not set */
+  lws_sorted_usec_list_t next;
 
   uint8_t *read_buffer;
   uint8_t *plain_buffer;
@@ -167,16 +172,44 @@ void loop_task_cancel(struct loop_task *task) {
 
 /* ---- timers ---- */
 
-static lws_sorted_usec_list_t *timer_sul(struct loop_timer *timer) {
-  return (lws_sorted_usec_list_t *)(void *)timer->opaque;
+/* libwebsockets keeps its timers in a sorted list, which takes time with many
+ * of them: it has one of ours only, for what is due next. */
+
+static struct timer_node *timer_node(struct loop_timer *timer) {
+  return (struct timer_node *)(void *)timer->opaque;
 }
 
-static void on_sul(lws_sorted_usec_list_t *sul) {
-  struct loop_timer *timer = CONTAINER_OF(sul, struct loop_timer, opaque);
-  dstream_loop *loop = timer->loop;
-  loop_enter(loop);
-  timer->fn(timer);
-  loop_leave(loop);
+static void on_due(lws_sorted_usec_list_t *next);
+
+static void arm_next(dstream_loop *loop) {
+  const struct timer_node *first = loop->timers.first;
+  uint64_t due_us = first == NULL ? 0 : first->due;
+  if (due_us == loop->next_us)
+    return;
+  loop->next_us = due_us;
+  if (first == NULL) {
+    lws_sul_cancel(&loop->next);
+    return;
+  }
+  lws_usec_t wait_us = (lws_usec_t)due_us - lws_now_usecs();
+  lws_sul_schedule(loop->lws, 0, &loop->next, on_due,
+                   wait_us > 0 ? wait_us : 1);
+}
+
+/* What a timer sets for at once waits for the next round. */
+static void on_due(lws_sorted_usec_list_t *next) {
+  dstream_loop *loop = CONTAINER_OF(next, dstream_loop, next);
+  uint64_t now_us = (uint64_t)lws_now_usecs();
+  loop->next_us = 0;
+  while (loop->timers.first != NULL && loop->timers.first->due <= now_us) {
+    struct timer_node *node = loop->timers.first;
+    struct loop_timer *timer = CONTAINER_OF(node, struct loop_timer, opaque);
+    timers_remove(&loop->timers, node);
+    loop_enter(loop);
+    timer->fn(timer);
+    loop_leave(loop);
+  }
+  arm_next(loop);
 }
 
 /* libwebsockets sets the other library's timer when it has handled an event:
@@ -190,14 +223,17 @@ void loop_timer_set(dstream_loop *loop, struct loop_timer *timer,
                     uint64_t delay_ms, void (*fn)(struct loop_timer *timer)) {
   timer->fn = fn;
   timer->loop = loop;
-  lws_usec_t us = delay_ms == 0 ? 1 : (lws_usec_t)delay_ms * LWS_US_PER_MS;
-  lws_sul_schedule(loop->lws, 0, timer_sul(timer), on_sul, us);
+  uint64_t us = delay_ms == 0 ? 1 : delay_ms * LWS_US_PER_MS;
+  timers_add(&loop->timers, timer_node(timer), (uint64_t)lws_now_usecs() + us);
+  arm_next(loop);
   wake_if_outside(loop);
 }
 
 void loop_timer_cancel(struct loop_timer *timer) {
-  if (timer->loop != NULL)
-    lws_sul_cancel(timer_sul(timer));
+  if (timer->loop == NULL || !timer_node(timer)->set)
+    return;
+  timers_remove(&timer->loop->timers, timer_node(timer));
+  arm_next(timer->loop);
 }
 
 /* ---- descriptors ---- */

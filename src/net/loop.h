@@ -69,7 +69,7 @@ void loop_post(dstream_loop *loop, struct loop_post *post,
 struct loop_timer {
   void (*fn)(struct loop_timer *timer);
   dstream_loop *loop;
-  /* struct lws_sorted_usec_list, kept opaque; the .c file asserts the size */
+  /* struct timer_node, kept opaque; the .c file asserts the size */
   uint64_t opaque[8];
 };
 
