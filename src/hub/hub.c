@@ -26,6 +26,7 @@
 #include "hub/rest.h"
 #include "net/loop.h"
 #include "net/loop_uv.h"
+#include "net/settle.h"
 
 #define START_MS       20000 /* for the broker to come up */
 #define STOP_MS        3000  /* for streams to close */
@@ -47,6 +48,7 @@ struct hub {
   struct loop_timer start_timer; /* then the one that waits for the end */
   struct loop_timer look_timer;
   bool look_again; /* the identities could not be read */
+  struct settle settle;
   uint64_t stop_by_ms;
   uint8_t token_key[CRYPTO_SHA256_LEN];
   struct identity_store *store;
@@ -236,11 +238,13 @@ static const struct handshake_world world = {
 
 static void on_side(void *user, const char *stream_id, bool device_side) {
   struct hub *hub = user;
+  settle_note(&hub->settle);
   handshake_on_side(hub->handshake, stream_id, device_side);
 }
 
 static void on_end(void *user, const struct gateway_report *report) {
   struct hub *hub = user;
+  settle_note(&hub->settle);
   handshake_on_end(hub->handshake, report);
 }
 
@@ -248,6 +252,7 @@ static void on_presence(void *user, const char *device_id, bool ready) {
   struct hub *hub = user;
   loop_log(hub->loop, DSTREAM_LOG_INFO, "device %s %s", device_id,
            ready ? "can be reached" : "can no longer be reached");
+  settle_note(&hub->settle);
   handshake_on_presence(hub->handshake, device_id, ready);
 }
 
@@ -507,6 +512,7 @@ static int start(struct hub *hub, const char *plugin, struct dstream_end *end) {
   int status = crypto_random(hub->token_key, sizeof hub->token_key);
   if (status == DSTREAM_OK)
     status = make_loop(hub);
+  settle_begin(&hub->settle, hub->loop);
   if (status == DSTREAM_OK)
     status = watch_signals(hub);
   if (status == DSTREAM_OK)
@@ -548,6 +554,7 @@ static void clean_up(struct hub *hub) {
   handshake_free(hub->handshake);
   broker_stop(hub->broker);
   identity_close(hub->store);
+  settle_end(&hub->settle);
   dstream_loop_free(hub->loop);
   crypto_wipe(hub->token_key, sizeof hub->token_key);
   if (hub->lock >= 0)

@@ -17,7 +17,7 @@
 #include "tools/agent_options.h"
 #include "tools/cli.h"
 #include "tools/notify.h"
-#include "tools/settle.h"
+#include "net/settle.h"
 
 #define FDS_MIN        64
 #define FDS_PER_STREAM 4 /* two, and twice as many while they hang up */

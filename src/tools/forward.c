@@ -10,7 +10,7 @@
 #include "core/bucket.h"
 #include "net/loop.h"
 #include "tools/explain.h"
-#include "tools/settle.h"
+#include "net/settle.h"
 
 #define FORWARDS_MAX    256
 #define CONNECTIONS     256

@@ -1,11 +1,12 @@
-/* tools/settle.h - gives memory back to the system after a burst.
+/* net/settle.h - gives memory back to the system after a burst.
  *
  * Many connections that are made at once leave holes in the heap where their
  * handshakes were, which the C library keeps.  When a burst has been over for a
- * while, they are given back.  No timer runs otherwise.  Loop's thread.
+ * while (or goes on and on), they are given back.  No timer runs otherwise.
+ * Loop's thread.
  */
-#ifndef TOOLS_SETTLE_H
-#define TOOLS_SETTLE_H
+#ifndef NET_SETTLE_H
+#define NET_SETTLE_H
 
 #include "net/loop.h"
 
@@ -14,6 +15,7 @@ struct settle {
   struct loop_timer timer;
   unsigned changes; /* since the last time */
   unsigned seen;    /* when the timer was set */
+  unsigned waits;
 };
 
 /* settle is zeroed. */
