@@ -82,6 +82,15 @@ static void test_journal(void **state) {
   assert_string_equal(said(), "<3>out of memory\n");
 }
 
+/* What is said may quote a peer, who may not forge a line of its own. */
+static void test_one_line(void **state) {
+  (void)state;
+  cli_log(NULL, DSTREAM_LOG_INFO, "a\n<3>b\x1b[31mc\xc2\x9b");
+  assert_string_equal(said(), "<6>a <3>b?[31mc??\n");
+  cli_say("%s", "d\r\ne");
+  assert_string_equal(said(), "<4>d  e\n");
+}
+
 static void test_number(void **state) {
   (void)state;
   static const char *const wrong[] = {
@@ -205,7 +214,7 @@ int main(void) {
       cmocka_unit_test(test_journal), cmocka_unit_test(test_number),
       cmocka_unit_test(test_sources), cmocka_unit_test(test_readable),
       cmocka_unit_test(test_stdin),   cmocka_unit_test(test_ca_file),
-      cmocka_unit_test(test_hide),
+      cmocka_unit_test(test_hide),    cmocka_unit_test(test_one_line),
   };
   return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }
