@@ -91,10 +91,23 @@ static void rejected(const struct subject *s) {
 }
 
 static void unauthorized(const struct subject *s) {
-  put(s,
-      "the hub refused the connection string: %s; \"dstream-hub "
-      "connection-string\" prints one that opens streams",
-      s->text);
+  if (says(s, "streaming endpoint"))
+    put(s, "%s; do both machines' clocks agree with the hub's?", s->text);
+  else if (says(s, "device is disabled"))
+    put(s,
+        "the hub was told to keep %s out; \"dstream-hub device enable\" lets "
+        "it come again",
+        s->device);
+  else if (says(s, "has expired"))
+    put(s,
+        "the token made for this call has expired already, says the hub; is "
+        "this machine's clock right?  %s",
+        s->text);
+  else
+    put(s,
+        "the hub refused the connection string: %s; \"dstream-hub "
+        "connection-string\" prints one that opens streams",
+        s->text);
 }
 
 static void throttled(const struct subject *s) {

@@ -55,6 +55,19 @@ static const struct {
      "the hub refused the connection string: not authorized (hub: 401 "
      "401002); \"dstream-hub connection-string\" prints one that opens "
      "streams"},
+    {DSTREAM_EUNAUTHORIZED, 401002, 0,
+     "not authorized (hub: 401 401002, The SharedAccessSignature has expired.)",
+     "the token made for this call has expired already, says the hub; is this "
+     "machine's clock right?  not authorized (hub: 401 401002, The "
+     "SharedAccessSignature has expired.)"},
+    {DSTREAM_EUNAUTHORIZED, 403000, 0,
+     "not authorized (hub: 403 403000, The device is disabled.)",
+     "the hub was told to keep pump-7 out; \"dstream-hub device enable\" lets "
+     "it come again"},
+    {DSTREAM_EUNAUTHORIZED, 0, 0,
+     "the streaming endpoint answered HTTP 401 (Unauthorized)",
+     "the streaming endpoint answered HTTP 401 (Unauthorized); do both "
+     "machines' clocks agree with the hub's?"},
     {DSTREAM_ETHROTTLED, 429001, 0, "too many requests (hub: 429)",
      "the hub is at a limit: too many requests (hub: 429); try again in a "
      "moment"},
