@@ -23,6 +23,23 @@ static struct {
             .wake = PTHREAD_COND_INITIALIZER,
             .tail = &worker.jobs};
 
+/* The time of day may be stepped; macOS can't wait for another. */
+#ifdef __APPLE__
+#define WAKE_CLOCK CLOCK_REALTIME
+static void make_wake(void) {
+}
+#else
+#define WAKE_CLOCK CLOCK_MONOTONIC
+static void make_wake(void) {
+  pthread_condattr_t attributes;
+  pthread_condattr_init(&attributes);
+  pthread_condattr_setclock(&attributes, WAKE_CLOCK);
+  pthread_cond_init(&worker.wake, &attributes);
+  pthread_condattr_destroy(&attributes);
+}
+#endif
+static pthread_once_t wake_once = PTHREAD_ONCE_INIT;
+
 /* Returns when there is a job, or no reason to go on: NULL. */
 static struct mqtt_job *next_job(void) {
   while (worker.jobs == NULL) {
@@ -31,7 +48,7 @@ static struct mqtt_job *next_job(void) {
       continue;
     }
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(WAKE_CLOCK, &until);
     until.tv_sec += MQTT_WORKER_LINGER_S;
     if (pthread_cond_timedwait(&worker.wake, &worker.lock, &until) == ETIMEDOUT)
       break;
@@ -91,6 +108,7 @@ static int start_thread(void) {
 
 int mqtt_worker_enter(void) {
   int status = DSTREAM_OK;
+  pthread_once(&wake_once, make_wake);
   pthread_mutex_lock(&worker.lock);
   if (!worker.running)
     status = start_thread();
