@@ -67,8 +67,11 @@ struct dstream_stream_options {
                              default 60000, which is also the most: the hub
                              gives up by then */
   int keepalive_ms;     /* a ping after this long without a byte from the peer,
-                           and the end after a second interval; default 30000,
-                           -1: never */
+                           and the end after a second interval: of a peer that
+                           has answered pings before, or (Linux) whose system
+                           (TCP) acknowledges none, also while this end takes
+                           nothing; with half-close after 4 s at least.  Default
+                           30000, -1: never */
   int close_timeout_ms; /* a close gives the peer up when it has shown no sign
                            of life for so long; default 5000.  Signs are that
                            bytes are taken, that its system (TCP) answers while

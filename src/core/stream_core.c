@@ -224,7 +224,7 @@ static void init(struct stream_core *core, bool server,
   core->options = *options;
   core->options.host = core->options.path = core->options.token = NULL;
   core->state = STREAM_UPGRADING;
-  core->heard_ms = now_ms;
+  core->heard_ms = core->shown_ms = now_ms;
   core->deadline_ms = STREAM_NEVER;
   core->masks_used = sizeof core->masks;
   ws_parser_init(&core->parser, server);
@@ -497,6 +497,10 @@ static void finish_control(struct stream_core *core, uint8_t opcode,
     core->pong_seen |= core->pinged;
   else if (core->state == STREAM_OPEN)
     queue_pong(core, core->control, core->control_len);
+  if (opcode == WS_PING) {
+    core->ping_seen = true;
+    core->shown_ms = now_ms;
+  }
   stream_core_progress(core, now_ms);
 }
 
@@ -620,14 +624,41 @@ void stream_core_progress(struct stream_core *core, uint64_t now_ms) {
     core->deadline_ms = core->drain_ms;
 }
 
-/* Between two pings.  The eof capability says that the peer is one that waits
- * for signs of life; one that just closes its socket must not be written to
- * without need, as its system would drop what is under way. */
-static uint64_t ping_interval(const struct stream_core *core) {
+void stream_core_unanswered(struct stream_core *core, uint64_t ms,
+                            uint64_t now_ms) {
+  core->unanswered = ms > 0;
+  core->answered_ms = ms < now_ms ? now_ms - ms : 0;
+}
+
+/* The eof capability says that the peer is one that waits for signs of life,
+ * also when this end takes a little now and then; one that just closes its
+ * socket must not be written to without need, as its system would drop what is
+ * under way. */
+static uint64_t ping_due(const struct stream_core *core) {
   uint64_t ms = core->options.keepalive_ms;
-  return core->paused && core->eof && ms > STREAM_PAUSED_PING_MS
-             ? STREAM_PAUSED_PING_MS
-             : ms;
+  uint64_t due = later(core->ping_sent ? core->ping_ms : core->heard_ms, ms);
+  if (!core->paused || !core->eof)
+    return due;
+  uint64_t show = later(
+      core->shown_ms, ms < STREAM_PAUSED_PING_MS ? ms : STREAM_PAUSED_PING_MS);
+  return show < due ? show : due;
+}
+
+/* When a peer is given up that says nothing. */
+static uint64_t mute_due(const struct stream_core *core) {
+  bool talks = core->pong_seen || (core->eof && core->ping_seen);
+  if (!core->ping_sent || core->paused || !talks)
+    return STREAM_NEVER;
+  uint64_t due = later(core->asked_ms, core->options.keepalive_ms);
+  uint64_t least = later(core->heard_ms, STREAM_SILENCE_MIN_MS);
+  return core->eof && due < least ? least : due;
+}
+
+/* When one is given up whose system says nothing. */
+static uint64_t lost_due(const struct stream_core *core) {
+  uint64_t ms = core->options.keepalive_ms;
+  return core->unanswered ? later(later(core->answered_ms, ms), ms)
+                          : STREAM_NEVER;
 }
 
 uint64_t stream_core_deadline(const struct stream_core *core) {
@@ -637,25 +668,40 @@ uint64_t stream_core_deadline(const struct stream_core *core) {
     return core->deadline_ms;
   if (core->options.keepalive_ms == 0)
     return STREAM_NEVER;
-  return later(core->ping_sent ? core->ping_ms : core->heard_ms,
-               ping_interval(core));
+  uint64_t due = ping_due(core);
+  uint64_t mute = mute_due(core);
+  uint64_t lost = lost_due(core);
+  due = mute < due ? mute : due;
+  return lost < due ? lost : due;
+}
+
+static void give_up(struct stream_core *core, const char *reason) {
+  core->end.ws_code = WS_CLOSE_ABNORMAL;
+  queue_close(core, WS_CLOSE_INTERNAL, reason);
+  if (core->state != STREAM_CLOSED) /* or there were no random numbers */
+    set_state(core, STREAM_CLOSED);
 }
 
 static void tick_open(struct stream_core *core, uint64_t now_ms) {
-  if (core->ping_sent && core->pong_seen && !core->paused) {
+  if (now_ms >= lost_due(core)) {
+    end_set(&core->end, DSTREAM_EKEEPALIVE,
+            "the peer's system acknowledged nothing for %llu ms, however often "
+            "it was sent: it or the network is down",
+            (unsigned long long)(now_ms - core->answered_ms));
+    give_up(core, "nothing is acknowledged");
+  } else if (now_ms >= mute_due(core)) {
     end_set(&core->end, DSTREAM_EKEEPALIVE,
             "the peer sent nothing for %llu ms and answered no ping: it or the "
             "network is down",
             (unsigned long long)(now_ms - core->heard_ms));
-    core->end.ws_code = WS_CLOSE_ABNORMAL;
-    queue_close(core, WS_CLOSE_INTERNAL, "no answer to pings");
-    if (core->state != STREAM_CLOSED) /* or there were no random numbers */
-      set_state(core, STREAM_CLOSED);
-    return;
+    give_up(core, "no answer to pings");
+  } else {
+    queue_ping(core);
+    if (!core->ping_sent)
+      core->asked_ms = now_ms;
+    core->ping_sent = core->pinged = true;
+    core->ping_ms = core->shown_ms = now_ms;
   }
-  queue_ping(core);
-  core->ping_sent = core->pinged = true;
-  core->ping_ms = now_ms;
 }
 
 static void tick_upgrading(struct stream_core *core) {

@@ -27,6 +27,9 @@
 #define STREAM_NEVER UINT64_MAX
 /* The most between two pings of an end that is paused. */
 #define STREAM_PAUSED_PING_MS 2000
+/* The least silence that proves anything of a peer with eof: it may be paused.
+ */
+#define STREAM_SILENCE_MIN_MS (2 * STREAM_PAUSED_PING_MS)
 
 enum stream_state {
   STREAM_UPGRADING, /* client: the request is queued or sent, awaits the 101.
@@ -67,10 +70,11 @@ struct stream_core_options {
   uint64_t handshake_timeout_ms; /* client: from init to the 101; 0: none */
 
   /* A ping after this long without a byte from the peer; silence for two
-   * intervals closes, once the peer has ever answered a ping (an endpoint that
-   * never does is left alone); 0: no pings.  While paused it judges nothing,
-   * and with eof it pings every STREAM_PAUSED_PING_MS at least: that tells a
-   * peer whose bytes wait unread that this end lives. */
+   * intervals closes; 0: no pings.  Silence counts while this end reads, and of
+   * a peer that has answered a ping or, with eof, sent one: there are endpoints
+   * that never do.  And what stream_core_unanswered tells counts in any case.
+   * While paused and with eof it pings every STREAM_PAUSED_PING_MS at least:
+   * that tells a peer whose bytes wait unread that this end lives. */
   uint64_t keepalive_ms;
 
   uint64_t close_timeout_ms; /* from the last sign of life in CLOSING: a control
@@ -103,11 +107,16 @@ struct stream_core {
   uint64_t deadline_ms; /* UPGRADING, CLOSING */
   uint64_t drain_ms;    /* CLOSING: when it is over in any case */
   uint64_t heard_ms;    /* when bytes came last */
+  uint64_t asked_ms;    /* when the first ping after that was queued */
   uint64_t ping_ms;     /* when the last ping was queued */
+  uint64_t shown_ms;    /* when the last ping or pong was */
+  uint64_t answered_ms; /* unanswered: when the peer's system last answered */
+  bool unanswered;
   bool paused;
   bool ping_sent;      /* and nothing was heard since */
   bool pinged;         /* a ping was ever queued */
   bool pong_seen;      /* and ever answered */
+  bool ping_seen;      /* the peer ever sent one */
   bool message_filled; /* the message coming in is not empty */
   bool broken;         /* the peer's frames can't be followed any more */
   bool told_closed;
@@ -208,6 +217,12 @@ void stream_core_set_paused(struct stream_core *core, bool paused,
 /* Output reached the system, or the peer's system shows that it lives: CLOSING
  * waits anew. */
 void stream_core_progress(struct stream_core *core, uint64_t now_ms);
+
+/* What is to be told before stream_core_tick: the peer's system (TCP) leaves
+ * what is sent to it unanswered, and has answered nothing for so many ms; 0: it
+ * does not, or nobody knows.  Two intervals of it close. */
+void stream_core_unanswered(struct stream_core *core, uint64_t ms,
+                            uint64_t now_ms);
 
 /* When stream_core_tick is due next, or STREAM_NEVER. */
 uint64_t stream_core_deadline(const struct stream_core *core);

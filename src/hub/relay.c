@@ -366,6 +366,7 @@ static void on_timer(struct loop_timer *timer) {
   side->timer_due_ms = STREAM_NEVER;
   if (link_is_slow(side->link))
     stream_core_progress(&side->core, now);
+  stream_core_unanswered(&side->core, link_unanswered(side->link), now);
   if (now >= stream_core_deadline(&side->core) &&
       stream_core_tick(&side->core, now) == STREAM_EV_CLOSED) {
     struct dstream_end end = side->core.end;
@@ -439,8 +440,10 @@ bool relay_has(const struct relay *relay, enum relay_side_name name) {
 }
 
 void relay_set_eof(struct relay *relay, bool eof) {
-  for (int i = 0; i < 2; i++)
+  for (int i = 0; i < 2; i++) {
     relay->sides[i].core.eof = eof;
+    side_arm(&relay->sides[i]); /* one that is paused pings more often now */
+  }
 }
 
 uint64_t relay_bytes(const struct relay *relay, enum relay_side_name name) {

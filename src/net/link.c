@@ -33,6 +33,8 @@
 /* A peer whose system leaves so many retransmissions or probes of TCP without
  * an answer is not slow, but gone. */
 #define UNANSWERED_MAX 4
+/* So many retransmissions are no accident any more: 1.4 s where it is near. */
+#define RETRIED_MIN 3
 /* How long a link that can't send waits for an owner that takes nothing before
  * it has sent. */
 #define DEAF_MS 30000
@@ -435,6 +437,21 @@ size_t link_queued(const struct link *link) {
   return link->out.len + gathered(link);
 }
 
+#ifdef __linux__
+/* False: it is no TCP socket. */
+static bool tcp_info_of(const struct link *link, struct tcp_info *info) {
+  socklen_t len = sizeof *info;
+  memset(info, 0, sizeof *info);
+  return link->pair == NULL &&
+         getsockopt(link->watch.fd, IPPROTO_TCP, TCP_INFO, info, &len) == 0;
+}
+
+static bool gives_no_answer(const struct tcp_info *info, unsigned retried) {
+  return info->tcpi_probes >= UNANSWERED_MAX ||
+         info->tcpi_retransmits >= retried;
+}
+#endif
+
 bool link_is_slow(const struct link *link) {
   int bytes = 0;
   if (link->state != LINK_UP || link->pair != NULL)
@@ -444,12 +461,25 @@ bool link_is_slow(const struct link *link) {
     return false;
 #ifdef __linux__
   struct tcp_info info;
-  socklen_t len = sizeof info;
-  if (getsockopt(link->watch.fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
-    return info.tcpi_probes < UNANSWERED_MAX &&
-           info.tcpi_retransmits < UNANSWERED_MAX;
+  if (tcp_info_of(link, &info))
+    return !gives_no_answer(&info, UNANSWERED_MAX);
 #endif
   return true;
+}
+
+/* The time since the last answer alone says nothing: a peer that has no room
+ * answers probes only, and there are up to two minutes between those. */
+uint64_t link_unanswered(const struct link *link) {
+#ifdef __linux__
+  struct tcp_info info;
+  if (link->state == LINK_UP && tcp_info_of(link, &info) &&
+      gives_no_answer(&info, RETRIED_MIN))
+    return info.tcpi_last_ack_recv < info.tcpi_last_data_recv
+               ? info.tcpi_last_ack_recv
+               : info.tcpi_last_data_recv;
+#endif
+  (void)link;
+  return 0;
 }
 
 bool link_has_control_space(const struct link *link) {

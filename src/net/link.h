@@ -113,6 +113,12 @@ size_t link_queued(const struct link *link);
  * answers: it is slow to take them, not gone. */
 bool link_is_slow(const struct link *link);
 
+/* How long nothing came from the peer's system (TCP), in ms, when it leaves
+ * unanswered what is sent to it again and again, bytes or, where it had no room
+ * for any, probes.  0: it answers, was sent nothing, or nobody knows: only
+ * Linux tells, and only of TCP. */
+uint64_t link_unanswered(const struct link *link);
+
 /* Queues len bytes (0 < len <= link_space) as one TLS record; sent when the
  * callback now running returns.  A failure is told by on_end. */
 void link_write(struct link *link, const void *data, size_t len);

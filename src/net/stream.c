@@ -353,8 +353,11 @@ static void on_stream_timer(struct loop_timer *timer) {
     stream_finish(s, &end, false);
     return;
   }
-  if (s->link != NULL && link_is_slow(s->link))
-    stream_core_progress(&s->core, now);
+  if (s->link != NULL && s->core_started) {
+    if (link_is_slow(s->link))
+      stream_core_progress(&s->core, now);
+    stream_core_unanswered(&s->core, link_unanswered(s->link), now);
+  }
   if (s->core_started && now >= stream_core_deadline(&s->core)) {
     enum stream_event event = stream_core_tick(&s->core, now);
     stream_pull(s);

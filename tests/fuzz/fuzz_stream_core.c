@@ -231,6 +231,14 @@ static void close_stream(struct run *run) {
   assert(run->core.state >= STREAM_CLOSING);
 }
 
+/* Bit 0: paused; bit 1: the peer's system does not answer. */
+static void set_paused(struct run *run) {
+  uint8_t how = next_byte(run);
+  stream_core_set_paused(&run->core, how % 2, run->now_ms);
+  stream_core_unanswered(&run->core, (how & 2) != 0 ? how : 0, run->now_ms);
+  stream_core_progress(&run->core, run->now_ms);
+}
+
 static void act(struct run *run) {
   switch (next_byte(run) % 12) {
   case 0:
@@ -262,8 +270,7 @@ static void act(struct run *run) {
     end_transport(run);
     break;
   case 10:
-    stream_core_set_paused(&run->core, next_byte(run) % 2, run->now_ms);
-    stream_core_progress(&run->core, run->now_ms);
+    set_paused(run);
     break;
   default:
     run->max_data = next_byte(run);

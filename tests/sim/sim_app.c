@@ -312,6 +312,22 @@ static void on_eof(dstream_stream *stream, void *user) {
     do_close(e);
 }
 
+/* Programs are slow, but connections are not, and so nobody is given up.  (An
+ * end whose other one never comes may be: the hub knows less of the device when
+ * its answer was lost.) */
+static void check_silence(const struct sim_end *e,
+                          const struct dstream_end *end) {
+  bool given_up = end->status == DSTREAM_EKEEPALIVE ||
+                  strstr(end->text, "no answer to pings") != NULL;
+  if (e->apps->disturbed || !given_up)
+    return;
+  for (unsigned i = 0; i < e->apps->count; i++) {
+    const struct sim_end *other = e->apps->ends[i];
+    SIM_CHECK(!other_end(e, other) || !other->opened, "%s: given up: %s",
+              e->name, end->text);
+  }
+}
+
 static void on_close(dstream_stream *stream, void *user,
                      const struct dstream_end *end) {
   struct sim_end *e = user;
@@ -326,6 +342,7 @@ static void on_close(dstream_stream *stream, void *user,
   SIM_CHECK(end->status == DSTREAM_OK || end->text[0] != '\0',
             "%s: status %d without a text", e->name, end->status);
   SIM_CHECK(memchr(end->text, '\0', sizeof end->text) != NULL, "its text");
+  check_silence(e, end);
   e->end = *end;
   e->closed = true;
   e->stream = NULL;

@@ -205,11 +205,11 @@ static void be_ended(struct sim_socket *s) {
   s->end_visible = true;
 }
 
-/* The system gives up, after about so long (tcp(7), tcp_retries2). */
+/* The system gives up, after about so long (tcp(7), tcp_retries2).  Everybody
+ * else has to notice before it does. */
 static void on_tcp_timeout(struct loop_timer *timer) {
   struct sim_socket *s = CONTAINER_OF(timer, struct sim_socket, event);
-  be_reset(s);
-  s->error = ETIMEDOUT;
+  sim_fail("nobody noticed that connection %d is dead", s->fd);
 }
 
 static void await_answer(struct sim_socket *s) {
@@ -594,8 +594,11 @@ static int info_of(const struct sim_socket *s, void *value, socklen_t *len) {
   uint64_t now = loop_now_ms();
   bool waits = s->peer != NULL && s->peer->len > s->peer->visible;
   bool deaf = s->wire->silent || now < s->wire->stalled_until_ms;
-  if (waits && deaf && now > s->wire->stalled_from_ms + 3000)
+  if (waits && deaf && now > s->wire->stalled_from_ms + 3000) {
     info.tcpi_retransmits = 5;
+    info.tcpi_last_ack_recv = info.tcpi_last_data_recv =
+        (unsigned)(now - s->wire->stalled_from_ms);
+  }
   memcpy(value, &info, sizeof info < *len ? sizeof info : *len);
   return 0;
 }

@@ -842,14 +842,14 @@ static void queues_everything_at_once(void **state) {
   uint8_t *wire = pair->server.wire;
   pair->server.wire_len = stream_core_pull(&client->core, wire, 1);
   feed_long_ping(pair, 'b');
-  assert_int_equal(stream_core_tick(&client->core, 5000), STREAM_EV_NONE);
-  assert_int_equal(stream_core_tick(&client->core, 6000), STREAM_EV_NONE);
+  assert_int_equal(stream_core_tick(&client->core, 4000), STREAM_EV_NONE);
+  assert_int_equal(stream_core_tick(&client->core, 4500), STREAM_EV_NONE);
   feed_long_ping(pair, 'c');
-  assert_int_equal(stream_core_shutdown(&client->core, 6000), 0);
-  assert_int_equal(stream_core_shutdown(&client->core, 6000), DSTREAM_ESTATE);
-  stream_core_close(&client->core, 1001, reason, 6000);
+  assert_int_equal(stream_core_shutdown(&client->core, 4500), 0);
+  assert_int_equal(stream_core_shutdown(&client->core, 4500), DSTREAM_ESTATE);
+  stream_core_close(&client->core, 1001, reason, 4500);
   feed_long_ping(pair, 'd'); /* nothing may follow Close */
-  stream_core_close(&client->core, 1000, NULL, 6000);
+  stream_core_close(&client->core, 1000, NULL, 4500);
   size_t waits = client->core.out_len;
   assert_int_equal(waits, 130 + 6 + 131 + 6 + 131);
   run(pair, 1);
@@ -1159,6 +1159,114 @@ static void pings_more_often_while_paused(void **state) {
   free_pair(pair);
 }
 
+/* One that takes a little now and then is as slow as one that takes nothing,
+ * and must be seen to live as well. */
+static void pings_though_it_reads_a_little(void **state) {
+  (void)state;
+  struct stream_core_options options = {.keepalive_ms = 30000, .eof = true};
+  struct pair *pair = open_pair(&options);
+  struct side *client = &pair->client;
+  unsigned pings = 0;
+  uint64_t begin_ms = stream_core_deadline(&client->core) - 30000;
+  for (uint64_t now_ms = begin_ms; now_ms < begin_ms + 20000; now_ms += 500) {
+    uint8_t out[64];
+    stream_core_set_paused(&client->core, false, now_ms);
+    feed(client,
+         "\x82\x01"
+         "a",
+         3, now_ms);
+    stream_core_set_paused(&client->core, true, now_ms);
+    assert_int_equal(stream_core_tick(&client->core, now_ms), STREAM_EV_NONE);
+    pings += pull_all(client, out, sizeof out) == 6;
+    if (now_ms == begin_ms + 10000) { /* a pong shows it too */
+      feed(client, "\x89\x00", 2, now_ms + 1);
+      assert_int_equal(pull_all(client, out, sizeof out), 6);
+      assert_int_equal(stream_core_deadline(&client->core), now_ms + 2001);
+    }
+  }
+  assert_int_equal(pings, 9);
+  free_pair(pair);
+}
+
+/* The interval of the peer may be the longer one, but not its pings while it is
+ * paused. */
+static void is_patient_with_a_peer_that_may_be_paused(void **state) {
+  (void)state;
+  struct stream_core_options options = {.keepalive_ms = 100, .eof = true};
+  struct pair *pair = open_pair(&options);
+  struct side *client = &pair->client;
+  uint8_t out[64];
+  assert_int_equal(stream_core_tick(&client->core, 1100), STREAM_EV_NONE);
+  assert_int_equal(pull_all(client, out, sizeof out), 6);
+  feed(client, "\x89\x00", 2, 1150); /* it never answers, but it pings */
+  assert_int_equal(pull_all(client, out, sizeof out), 6);
+  uint64_t now_ms = 1250;
+  for (; now_ms < 1150 + STREAM_SILENCE_MIN_MS; now_ms += 100) {
+    assert_int_equal(stream_core_deadline(&client->core), now_ms);
+    assert_int_equal(stream_core_tick(&client->core, now_ms), STREAM_EV_NONE);
+    assert_int_equal(pull_all(client, out, sizeof out), 6);
+  }
+  note(client, stream_core_tick(&client->core, now_ms), NULL);
+  assert_end(client, DSTREAM_EKEEPALIVE, 1006);
+  free_pair(pair);
+}
+
+static void lost_is_told_after_two_intervals(bool eof, bool paused) {
+  struct stream_core_options options = {.keepalive_ms = 5000, .eof = eof};
+  struct pair *pair = open_pair(&options);
+  struct side *client = &pair->client;
+  struct stream_core *core = &client->core;
+  stream_core_set_paused(core, paused, 1000);
+  while (stream_core_deadline(core) < 20000) {
+    uint64_t now_ms = stream_core_deadline(core);
+    assert_int_equal(stream_core_tick(core, now_ms), STREAM_EV_NONE);
+  }
+  /* it did answer, late */
+  stream_core_unanswered(core, 9000, 20000);
+  assert_in_range(stream_core_deadline(core), 20000, 21000);
+  stream_core_unanswered(core, 0, 20500);
+  assert_int_equal(stream_core_tick(core, 21000), STREAM_EV_NONE);
+  /* it will not */
+  stream_core_unanswered(core, 4000, 21500);
+  while (stream_core_deadline(core) < 27500)
+    assert_int_equal(stream_core_tick(core, stream_core_deadline(core)),
+                     STREAM_EV_NONE);
+  assert_int_equal(stream_core_tick(core, 27499), STREAM_EV_NONE);
+  assert_int_equal(stream_core_deadline(core), 27500);
+  stream_core_unanswered(core, 10000, 27500);
+  note(client, stream_core_tick(core, 27500), NULL);
+  assert_end(client, DSTREAM_EKEEPALIVE, 1006);
+  assert_non_null(strstr(core->end.text, "acknowledged nothing for 10000 ms"));
+  free_pair(pair);
+}
+
+/* Also of a peer that never answered a ping, and while paused. */
+static void gives_up_a_peer_whose_system_is_silent(void **state) {
+  (void)state;
+  for (int i = 0; i < 4; i++)
+    lost_is_told_after_two_intervals((i & 1) != 0, (i & 2) != 0);
+}
+
+/* Without keepalive nobody is judged; closing has a deadline of its own. */
+static void judges_no_system_but_of_an_open_stream(void **state) {
+  (void)state;
+  struct pair *pair = open_pair(NULL);
+  struct stream_core *core = &pair->client.core;
+  stream_core_unanswered(core, 1u << 30, 1u << 30);
+  assert_true(stream_core_deadline(core) == STREAM_NEVER);
+  assert_int_equal(stream_core_tick(core, 1u << 30), STREAM_EV_NONE);
+  free_pair(pair);
+  struct stream_core_options options = {.keepalive_ms = 10,
+                                        .close_timeout_ms = 100};
+  pair = open_pair(&options);
+  core = &pair->client.core;
+  stream_core_close(core, 1000, NULL, 2000);
+  stream_core_unanswered(core, 500, 2000);
+  assert_int_equal(stream_core_deadline(core), 2100);
+  assert_int_equal(stream_core_tick(core, 2099), STREAM_EV_NONE);
+  free_pair(pair);
+}
+
 /* The one that is given up hears why, if it still hears. */
 static void says_why_it_gives_up(void **state) {
   (void)state;
@@ -1250,6 +1358,10 @@ int main(void) {
       cmocka_unit_test(one_ping_waits_at_most),
       cmocka_unit_test(judges_nothing_while_paused),
       cmocka_unit_test(pings_more_often_while_paused),
+      cmocka_unit_test(pings_though_it_reads_a_little),
+      cmocka_unit_test(is_patient_with_a_peer_that_may_be_paused),
+      cmocka_unit_test(gives_up_a_peer_whose_system_is_silent),
+      cmocka_unit_test(judges_no_system_but_of_an_open_stream),
       cmocka_unit_test(says_why_it_gives_up),
       cmocka_unit_test(waits_for_a_peer_that_lives),
       cmocka_unit_test(tells_the_reason_of_the_peer),
