@@ -241,11 +241,8 @@ case_echo_bulk() {
 }
 
 case_first() {
-  case $2 in
-  tls-*) measure "$1" "$2" "$3" tls --port "${yardstick[$2]}" --ms $echo_ms \
-    --ca-file "$hub_dir/ca.pem" ;;
-  *) measure "$1" "$2" "$3" first --port "${port[$2]}" --ms $echo_ms ;;
-  esac
+  measure "$1" "$2" "$3" first --port "${port[$2]}" --ms $((2 * echo_ms)) \
+    --to "${yardstick:-$hub_port}" --ca-file "$hub_dir/ca.pem"
 }
 
 case_opens() {
@@ -290,11 +287,6 @@ peers_of() { # CASE
   case $1 in
   streams-*) those plain haproxy nginx ssh-rl-gcm dstream ;;
   echo-*) those haproxy ssh-rl-gcm dstream ;;
-  first)
-    # shellcheck disable=SC2086
-    those $peers
-    printf '%s\n' "${!yardstick[@]}"
-    ;;
   idle | stalled)
     # shellcheck disable=SC2086
     those $memory_peers
@@ -326,7 +318,7 @@ start_hub max_streams_per_device 4000 requests_per_second 100000 \
   request_burst 100000 max_pending_per_device 4000 max_pending 4000
 https_port=${line#*https=}
 https_port=${https_port%% *}
-yardstick[tls-hub]=${https_port##*:}
+hub_port=${https_port##*:}
 for peer in $peers; do
   if ! command -v "$(peer_command "$peer")" >/dev/null; then
     note "$peer is left out: scripts/setup.sh --bench installs it"

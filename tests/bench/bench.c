@@ -74,7 +74,7 @@ void say_line(const char *format, ...) {
 static const char *const help =
     "usage: dstream_bench COMMAND [OPTION]...\n"
     "commands: ports N, target, relay, bulk, echo, first, opens, hold, idle,\n"
-    "          stalled, tls, records, frames\n"
+    "          stalled, records, frames\n"
     "options:  --port P --to P --streams N --base N --width N --ms N\n"
     "          --delay-ms N --settle-ms N --up --down --process LABEL=PID,...\n"
     "          --ca-file F --device ID --device-file F\n";
@@ -86,8 +86,8 @@ static const struct {
                 {"bulk", bench_bulk},       {"echo", bench_echo},
                 {"first", bench_first},     {"opens", bench_opens},
                 {"hold", bench_hold},       {"idle", bench_idle},
-                {"stalled", bench_stalled}, {"tls", bench_tls},
-                {"records", bench_records}, {"frames", bench_frames}};
+                {"stalled", bench_stalled}, {"records", bench_records},
+                {"frames", bench_frames}};
 
 static const struct option long_options[] = {
     {"port", required_argument, NULL, 'p'},

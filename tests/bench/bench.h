@@ -7,11 +7,12 @@
  *   relay           a TCP relay, plain, or one that delays; see relay.c
  *   bulk            bytes one way or both, over one stream or many
  *   echo            64 bytes there and back, one after the other
- *   first           a new connection to its first byte, one after the other
+ *   first           a new connection to its first byte, one after the other;
+ * with
+ *                   --to and --ca-file in turns with two resumed TLS handshakes
  *   opens           new connections a second, several under way
  *   hold            connections that stay, idle, until it is killed
  *   idle, stalled   memory of connections that are idle, or that nobody reads
- *   tls             two resumed TLS handshakes, the yardstick of `first`
  *   records         TLS records of 64 bytes to a TLS relay
  *   frames          WebSocket frames of 64 bytes to a stream of the hub
  *
@@ -124,7 +125,6 @@ bench_command bench_opens;
 bench_command bench_hold;
 bench_command bench_idle;
 bench_command bench_stalled;
-bench_command bench_tls;
 bench_command bench_records;
 bench_command bench_frames;
 

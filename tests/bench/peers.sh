@@ -10,7 +10,8 @@
 # The same for all that speak TLS: TLS 1.3, TLS_AES_128_GCM_SHA256, the ECDSA
 # P-256 certificate that `dstream-hub init` made, verified by name; one thread;
 # TCP_NODELAY; no logging of connections.
-declare -A yardstick=() port=() far=() entry=() relay=() exit_=()
+yardstick='' # a port where TLS ends and nothing is behind
+declare -A port=() far=() entry=() relay=() exit_=()
 suite=TLS_AES_128_GCM_SHA256
 delay_ms=50 # each way
 
@@ -103,7 +104,7 @@ start_haproxy() {
   run_haproxy relay "${free[2]}"
   relay[haproxy]=$pid
   haproxy_relay_port=${free[2]}
-  yardstick[tls-haproxy]=${free[5]}
+  yardstick=${free[5]}
   run_haproxy entry "${free[0]}"
   entry[haproxy]=$pid
   port[haproxy]=${free[0]}
@@ -376,7 +377,5 @@ peer_name() { # PEER : as people call it
   ssh-rl) echo 'ssh -R + -L' ;;
   ssh-rl-gcm) echo 'ssh -R + -L aes128-gcm' ;;
   dstream) echo 'dstream' ;;
-  tls-haproxy) echo 'two resumed TLS handshakes with haproxy' ;;
-  tls-hub) echo 'two resumed TLS handshakes with the hub' ;;
   esac
 }

@@ -9,7 +9,7 @@ report_part() { # goals|tables|plot
 
 write_names() {
   local peer
-  for peer in $all_peers tls-haproxy tls-hub; do
+  for peer in $all_peers; do
     printf '%s\t%s\n' "$peer" "$(peer_name "$peer")"
   done >"$out/names.tsv"
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "bench/bench.h"
+#include "bench/tls.h"
 
 #define SAMPLES 1000000
 
@@ -62,17 +63,29 @@ int bench_echo(const struct bench_options *options) {
 
 int bench_first(const struct bench_options *options) {
   uint64_t *samples = must_alloc(SAMPLES, sizeof *samples);
+  uint64_t *beside = must_alloc(SAMPLES, sizeof *beside);
   size_t count = 0;
+  struct tls_yardstick *yardstick =
+      options->to == 0 ? NULL
+                       : tls_yardstick_new(options->ca_file, options->to);
   uint64_t end = now_ns() + (uint64_t)options->ms * 1000000;
   while (count < SAMPLES && (count == 0 || now_ns() < end)) {
     uint64_t start = now_ns();
     int fd = open_one(options);
-    samples[count++] = now_ns() - start;
+    samples[count] = now_ns() - start;
     close(fd);
+    if (yardstick != NULL)
+      beside[count] = tls_yardstick_ns(yardstick);
+    count++;
   }
   print_metric("count", (double)count);
   print_quantiles("first", samples, count);
+  if (yardstick != NULL) {
+    print_quantiles("tls", beside, count);
+    tls_yardstick_free(yardstick);
+  }
   free(samples);
+  free(beside);
   return 0;
 }
 

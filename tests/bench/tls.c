@@ -69,33 +69,40 @@ void tls_end(SSL *ssl) {
   close(fd);
 }
 
-int bench_tls(const struct bench_options *options) {
-  uint64_t *samples = must_alloc(SAMPLES, sizeof *samples);
-  size_t count = 0;
-  SSL_CTX *context = tls_context(options->ca_file);
-  SSL *ssl = tls_connect(context, options->port);
+struct tls_yardstick {
+  SSL_CTX *context;
+  uint16_t port;
+};
+
+struct tls_yardstick *tls_yardstick_new(const char *ca_file, uint16_t port) {
+  struct tls_yardstick *y = must_alloc(1, sizeof *y);
+  y->context = tls_context(ca_file);
+  y->port = port;
+  SSL *ssl = tls_connect(y->context, port);
   read_tickets(ssl, TICKET_MS, true);
   tls_end(ssl);
   if (session == NULL)
     die("the server gives no tickets");
-  uint64_t stop = now_ns() + (uint64_t)options->ms * 1000000;
-  while (count < SAMPLES && (count == 0 || now_ns() < stop)) {
-    for (unsigned i = 0; i < 2; i++) { /* two make one sample */
-      uint64_t start = now_ns();
-      ssl = tls_connect(context, options->port);
-      samples[count] += now_ns() - start;
-      if (!SSL_session_reused(ssl))
-        die("a session was not resumed");
-      read_tickets(ssl, QUIET_MS, false);
-      tls_end(ssl);
-    }
-    count++;
+  return y;
+}
+
+uint64_t tls_yardstick_ns(struct tls_yardstick *y) {
+  uint64_t took = 0;
+  for (unsigned i = 0; i < 2; i++) {
+    uint64_t start = now_ns();
+    SSL *ssl = tls_connect(y->context, y->port);
+    took += now_ns() - start;
+    if (!SSL_session_reused(ssl))
+      die("a session was not resumed");
+    read_tickets(ssl, QUIET_MS, false);
+    tls_end(ssl);
   }
-  print_metric("count", (double)count);
-  print_quantiles("first", samples, count);
-  SSL_CTX_free(context);
-  free(samples);
-  return 0;
+  return took;
+}
+
+void tls_yardstick_free(struct tls_yardstick *y) {
+  SSL_CTX_free(y->context);
+  free(y);
 }
 
 /* ---- records ---- */

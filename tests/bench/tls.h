@@ -16,4 +16,10 @@ void tls_end(SSL *ssl);
 void tls_send_records(SSL *ssl, const void *message, size_t len,
                       uint64_t count);
 
+/* Two handshakes that resume a session, one after the other, by themselves. */
+struct tls_yardstick;
+struct tls_yardstick *tls_yardstick_new(const char *ca_file, uint16_t port);
+uint64_t tls_yardstick_ns(struct tls_yardstick *yardstick);
+void tls_yardstick_free(struct tls_yardstick *yardstick);
+
 #endif
