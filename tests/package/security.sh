@@ -12,6 +12,11 @@ bin=$build/bin
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+if ! [ -x "$bin/dstream-agent" ]; then
+  echo "security: $build has no tools"
+  exit 77
+fi
+
 status=0
 complain() {
   echo "security: $*" >&2
