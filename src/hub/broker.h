@@ -42,7 +42,8 @@ struct broker_options {
                                 connection.  Default 270336: the 256 KB of an
                                 official device's message and its head */
   unsigned max_queued;       /* messages that wait for one client that does not
-                                read; more are dropped.  Default 2000 */
+                                read; more are dropped.  Default 2000, and at
+                                least four for each client */
   unsigned token_grace_s;    /* a client is dropped this long after its token's
                                 expiry.  Default 60 */
   unsigned takeover_limit;   /* an identity may take its own connection over

@@ -41,7 +41,9 @@ void broker_options_defaults(struct broker_options *options) {
     options->identities = "identities.db";
   set_default(&options->max_clients, 10000);
   set_default(&options->max_packet_bytes, 270336);
-  set_default(&options->max_queued, 2000);
+  /* A storm of devices must not cost the hub's client what it is told. */
+  set_default(&options->max_queued,
+              options->max_clients > 500 ? 4 * options->max_clients : 2000);
   set_default(&options->token_grace_s, 60);
   set_default(&options->takeover_limit, 5);
   set_default(&options->takeover_window_ms, 10000);
