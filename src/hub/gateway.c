@@ -43,6 +43,8 @@ struct entry {
 struct gateway {
   dstream_loop *loop;
   uint8_t key[CRYPTO_SHA256_LEN];
+  uint64_t start_s;  /* of the gateway, in Unix time, */
+  uint64_t start_ms; /* and in loop_now_ms's */
   struct gateway_options options;
   struct gateway_events events;
   void *user;
@@ -282,6 +284,10 @@ static struct slice bearer_token(const struct http_head *request) {
   return (struct slice){value.p + n, value.len - n};
 }
 
+uint64_t gateway_now_s(const struct gateway *gateway) {
+  return gateway->start_s + (loop_now_ms() - gateway->start_ms) / 1000;
+}
+
 /* Why a side may not come in; NULL: it may.  The texts tell a genuine but
  * unlucky caller what happened, and a guesser nothing that the path does not
  * say. */
@@ -293,7 +299,7 @@ static const char *refuse(struct gateway *gateway,
   if (token.p == NULL)
     return "a stream token is needed: Authorization: Bearer ...";
   int status = token_check(&claims, token.p, token.len, gateway->key,
-                           sizeof gateway->key, (uint64_t)time(NULL));
+                           sizeof gateway->key, gateway_now_s(gateway));
   if (status == DSTREAM_EEXPIRED)
     return "the stream token has expired";
   if (status != DSTREAM_OK)
@@ -439,6 +445,8 @@ int gateway_new(struct gateway **out, dstream_loop *loop, const uint8_t *key,
   if (gateway == NULL)
     return DSTREAM_ENOMEM;
   gateway->loop = loop;
+  gateway->start_s = (uint64_t)time(NULL);
+  gateway->start_ms = loop_now_ms();
   log_limit_init(&gateway->refused, loop, "refused sides of streams", NULL);
   memcpy(gateway->key, key, sizeof gateway->key);
   gateway->options = *options;

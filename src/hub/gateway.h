@@ -65,6 +65,10 @@ int gateway_new(struct gateway **out, dstream_loop *loop, const uint8_t *key,
                 const struct gateway_options *options,
                 const struct gateway_events *events, void *user);
 
+/* Unix time as it would be if nobody had set the clock since gateway_new: what
+ * stream tokens live by, so that a step takes none away from a handshake. */
+uint64_t gateway_now_s(const struct gateway *gateway);
+
 /* Announces a stream; texts are copied.  stream_id: 32 hex digits, unique.
  * The two jti are those of its two tokens.  deadline_ms (loop_now_ms) is when
  * both sides must be there.  DSTREAM_ELIMIT, DSTREAM_ENOMEM, DSTREAM_EINVAL. */

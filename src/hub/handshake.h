@@ -60,7 +60,7 @@ enum handshake_device {
 /* What a handshake asks of its hub.  All are required. */
 struct handshake_world {
   uint64_t (*now_ms)(void *user); /* monotonic: loop_now_ms */
-  uint64_t (*now_s)(void *user);  /* Unix seconds */
+  uint64_t (*now_s)(void *user);  /* gateway_now_s */
   /* handshake_tick is to be called at that time (now_ms's), or earlier.  A
    * later call replaces it. */
   void (*wake_at)(void *user, uint64_t at_ms);

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/container.h"
@@ -141,8 +140,8 @@ static uint64_t world_now_ms(void *user) {
 }
 
 static uint64_t world_now_s(void *user) {
-  (void)user;
-  return (uint64_t)time(NULL);
+  struct hub *hub = user;
+  return gateway_now_s(hub->gateway);
 }
 
 static void on_wake(struct loop_timer *timer) {

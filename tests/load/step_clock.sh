@@ -31,11 +31,11 @@ step() { # SECONDS NAMES... : without the file ever being empty
 }
 
 clock_of hub
-start_hub
+start_hub requests_per_second 100000 request_burst 100000
 clock_of agent
 (umask 077 && "$bin/dstream-hub" device add "$hub_dir" device-7 \
   >"$work/device-7.string")
-run_agent device-7 -v --target "echo=127.0.0.1:$echo_port"
+run_agent device-7 -v --rate 100000 --target "echo=127.0.0.1:$echo_port"
 clock_of forward
 forward 1 -q --timeout 10 device-7 echo 0
 unset LD_PRELOAD DSTREAM_TEST_CLOCK
@@ -98,6 +98,19 @@ stamps=$(grep -o '^[^.]*' "$work/hub.log" | cut -dT -f2 | cut -d: -f1 | uniq |
   wc -l)
 [ "$stamps" -ge 4 ] || fail "the hub's clock was not stepped"
 note "all by an hour, forward and back: nothing was disconnected"
+
+# ---- handshakes that are under way: a hub's tokens do not mind its clock
+
+"$bin/dstream_test_soak" 3 4 1 echo="${ports[0]}" >"$work/storm" 2>&1 &
+storm=$!
+for _ in {1..10}; do
+  step -3600 hub
+  sleep 0.1
+  step 3600 hub
+  sleep 0.1
+done
+wait $storm || fail "handshakes while the hub's clock was stepped: $(cat "$work/storm")"
+note "handshakes while the hub's clock was stepped: $(cat "$work/storm")"
 
 # ---- past the end of the device's token: it is renewed, streams stay
 
