@@ -460,7 +460,13 @@ static void part_of(char *out, size_t size, const char *text, const char *key) {
   const char *at = strstr(text, key);
   assert_non_null(at);
   at += strlen(key);
-  snprintf(out, size, "%.*s", (int)strcspn(at, ";=+/"), at);
+  size_t len = strcspn(at, ";=+/");
+  /* A letter or two are in everything. */
+  while (len < 8 && (at[len] == '+' || at[len] == '/')) {
+    at += len + 1;
+    len = strcspn(at, ";=+/");
+  }
+  snprintf(out, size, "%.*s", (int)len, at);
   assert_true(strlen(out) < 60);
 }
 
