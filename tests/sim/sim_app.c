@@ -314,12 +314,12 @@ static void on_eof(dstream_stream *stream, void *user) {
 
 /* Programs are slow, but connections are not, and so nobody is given up.  (An
  * end whose other one never comes may be: the hub knows less of the device when
- * its answer was lost.) */
+ * its answer was lost.  So may one whose hub has no memory to say Close in.) */
 static void check_silence(const struct sim_end *e,
                           const struct dstream_end *end) {
   bool given_up = end->status == DSTREAM_EKEEPALIVE ||
                   strstr(end->text, "no answer to pings") != NULL;
-  if (e->apps->disturbed || !given_up)
+  if (e->apps->disturbed || sim_memory_failed() > 0 || !given_up)
     return;
   for (unsigned i = 0; i < e->apps->count; i++) {
     const struct sim_end *other = e->apps->ends[i];
