@@ -29,6 +29,7 @@ echo-idle echo-bulk first opens idle stalled rtt frames'
 all_peers='plain haproxy nginx stunnel ssh-l ssh-l-gcm ssh-rl ssh-rl-gcm dstream'
 mode=full
 called="scripts/bench.sh${*:+ $*}"
+called=$(sed "s/ --out [^ ]*//; s/ --\(no-\)\{0,1\}page//" <<<"$called")
 only='*'
 peers=''
 repeat=''
@@ -92,13 +93,14 @@ peers=${peers:-$default_peers}
 # ---- programs ----
 
 build_all() {
-  local generator=()
-  ! command -v ninja >/dev/null || generator=(-G Ninja)
+  local options=(-DCMAKE_BUILD_TYPE=Release -DDSTREAM_BUILD_TESTS=ON)
+  ! command -v ninja >/dev/null || options+=(-G Ninja)
+  ! command -v ccache >/dev/null ||
+    options+=(-DCMAKE_C_COMPILER_LAUNCHER=ccache)
   mkdir -p build-bench
   if ! {
     [ -f build-bench/CMakeCache.txt ] ||
-      cmake -S . -B build-bench "${generator[@]}" -DCMAKE_BUILD_TYPE=Release \
-        -DDSTREAM_BUILD_TESTS=ON
+      cmake -S . -B build-bench "${options[@]}"
     cmake --build build-bench --parallel "$(nproc)" --target dstream_bench \
       dstream-hub dstream-program dstream-agent-program
   } >build-bench/bench.log 2>&1; then

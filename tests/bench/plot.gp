@@ -7,7 +7,7 @@ set style fill solid 0.85 border -1
 set boxwidth 0.85
 set xtics rotate by -20
 set grid ytics
-set key top left
+set key top right
 set yrange [0:*]
 set multiplot layout 3,1
 set title "Bulk over one stream, MB/s (more is better)"

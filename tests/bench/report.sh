@@ -19,7 +19,7 @@ version_of() { # PACKAGE
 }
 
 machine() {
-  local model memory system package list=''
+  local model memory system commit control package list=''
   model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)
   memory=$(awk '/^MemTotal/ { printf "%.0f GB", $2 / 1e6 }' /proc/meminfo)
   system=$(. /etc/os-release 2>/dev/null && echo "${PRETTY_NAME:-Linux}")
@@ -27,12 +27,16 @@ machine() {
     libwebsockets17 mosquitto; do
     list="$list${list:+, }$package $(version_of $package)"
   done
-  printf '%s\n' "Measured on $(date -u +%Y-%m-%d), with \`$called\`," \
-    "at commit $(git -C "$root" rev-parse --short HEAD 2>/dev/null || echo '?'):" \
-    "$(nproc) processors (${model:-unknown}), $memory, Linux $(uname -r)," \
-    "$system. Repetitions: $repeats. Load of the machine (1, 5, 15 minutes)" \
-    "when it began: $load_before. Other programs: $list."
+  commit=$(git -C "$root" describe --always --dirty 2>/dev/null || echo '?')
+  control=$(cat /proc/sys/net/ipv4/tcp_congestion_control 2>/dev/null ||
+    echo '?')
+  fold -s -w 140 <<END | sed 's, *$,,'
+Measured on $(date -u +%Y-%m-%d), with \`$called\`, at commit $commit. Repetitions: $repeats. $(nproc) processors (${model:-unknown}), \
+$memory, $system, Linux $(uname -r), TCP congestion control $control. Load of the machine (1, 5, 15 minutes) when it began: \
+$load_before. Other programs: $list.
+END
 }
+
 
 # Puts a file between the marks of that name.
 fill_in() { # PAGE MARK FILE
