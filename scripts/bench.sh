@@ -182,11 +182,18 @@ those() { # PEER...
   done
 }
 
-# A program beside the measurement, until it says "up".
-beside() { # COMMAND [OPTION]...
+# A program beside the measurement; false: it does not get to say "up".
+beside() { # CASE PEER REPETITION COMMAND [OPTION]...
+  local what=$1 peer=$2 turn=$3
+  shift 3
   launch beside "$bench" "$@"
   beside_pid=$pid
-  next_line beside 120
+  if ! read -r -t 120 -u "${out_of[beside]}" _; then
+    note "$what: $peer failed: $1: $(tail -1 "$work/beside.log")"
+    printf '%s\t%s\t%s\tfailed\t1\n' "$what" "$peer" "$turn" >>"$results"
+    beside_over
+    return 1
+  fi
 }
 
 beside_over() { # [wait] : ends it, or waits for its end; its lines: beside.tsv
@@ -228,13 +235,14 @@ case_echo_idle() {
   if "$bench" echo --port "${port[$2]}" --ms $echo_ms >"$work/measured"; then
     record "$1" "$2" "$3" alone_ <"$work/measured"
   fi
-  beside hold --port "${port[$2]}" --streams $idle
+  beside "$@" hold --port "${port[$2]}" --streams $idle || return 0
   echo_case "$@"
   beside_over
 }
 
 case_echo_bulk() {
-  beside bulk --port "${port[$2]}" --down --ms $((2 * echo_ms + 500))
+  beside "$@" bulk --port "${port[$2]}" --down \
+    --ms $((2 * echo_ms + 500)) || return 0
   set_processes "$2"
   measure "$1" "$2" "$3" echo --port "${port[$2]}" --ms $((2 * echo_ms)) \
     "${processes[@]}"
