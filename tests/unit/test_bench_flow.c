@@ -13,8 +13,8 @@
 
 #include "bench/flow.c" /* it belongs to no library */
 
-#define ALL (4 * FLOW_BLOCK + FLOW_BLOCK + 8) /* a batch, and the last block   \
-                                               */
+/* A batch, the last block and the sum. */
+#define ALL (4 * FLOW_BLOCK + FLOW_BLOCK + 8)
 
 static uint8_t wire[ALL];
 
