@@ -84,6 +84,8 @@ histogram() { # DOWN_MS UP_MS
       width = last <= 5000 ? 250 : last <= 25000 ? 1000 : 5000
       for (id in at) {
         bin[int(at[id] / width)]++
+        if (++quarter[int(at[id] / 250)] > together)
+          together = quarter[int(at[id] / 250)]
       }
       for (i = 0; i <= int(last / width); i++)
         if (bin[i] > peak)
@@ -97,8 +99,8 @@ histogram() { # DOWN_MS UP_MS
       for (i in first)
         if (first[i] > most)
           most = first[i]
-      printf "back=%d last_ms=%d bin_ms=%d peak_bin=%d tries_per_device=%.2f ",
-        count, last, width, peak, tries / devices
+      printf "back=%d last_ms=%d peak_250ms=%d tries_per_device=%.2f ",
+        count, last, together, tries / devices
       printf "first_tries=%d first_tries_peak_100ms=%d\n", firsts, most
     }' "$events"
 }
@@ -140,7 +142,7 @@ storm() { # HOW
     fail "the first attempts fall together"
   # Few processes look at their connections in step.
   [ $devices -lt 1000 ] ||
-    [ "$(field peak_bin "$result")" -le $((devices * 8 / 10)) ] ||
+    [ "$(field peak_250ms "$result")" -le $((devices * 8 / 10)) ] ||
     fail "the devices come back together"
 }
 
