@@ -117,9 +117,17 @@ static size_t out_room(const struct link *link) {
 
 /* ---- life ---- */
 
-static void link_free_now(struct loop_task *task) {
-  struct link *link = CONTAINER_OF(task, struct link, free_task);
+void link_discard(struct link *link) {
+  if (link == NULL)
+    return;
+  link_made(link);
+  tls_free(link->tls);
+  loop_buffers_release(link->loop);
   free(link);
+}
+
+static void link_free_now(struct loop_task *task) {
+  link_discard(CONTAINER_OF(task, struct link, free_task));
 }
 
 void link_destroy(struct link *link) {
@@ -158,8 +166,10 @@ void link_abort(struct link *link) {
 struct link *link_new(dstream_loop *loop, const struct link_options *options,
                       const struct link_callbacks *callbacks, void *user) {
   struct link *link = calloc(1, sizeof *link);
-  if (link == NULL)
+  if (link == NULL || !loop_buffers_hold(loop)) {
+    free(link);
     return NULL;
+  }
   link->loop = loop;
   link->callbacks = *callbacks;
   link->user = user;

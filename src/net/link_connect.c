@@ -254,12 +254,6 @@ void link_made(struct link *link) {
   free(making);
 }
 
-static void link_discard(struct link *link) {
-  link_made(link);
-  tls_free(link->tls);
-  free(link);
-}
-
 int link_connect(struct link **out, dstream_loop *loop, const char *host,
                  uint16_t port, const struct link_proxy *proxy,
                  const struct link_options *options,

@@ -95,6 +95,9 @@ struct link {
 struct link *link_new(dstream_loop *loop, const struct link_options *options,
                       const struct link_callbacks *callbacks, void *user);
 
+/* Frees one that has no descriptor and no work under way.  NULL is fine. */
+void link_discard(struct link *link);
+
 /* Releases everything; the memory itself goes when no callback of the link can
  * be on the stack any more. */
 void link_destroy(struct link *link);

@@ -211,7 +211,7 @@ int link_adopt_pair(struct link **out, dstream_loop *loop, int in_fd,
   struct link *link = link_new(loop, options, callbacks, user);
   struct link_pair *pair = calloc(1, sizeof *pair);
   if (link == NULL || pair == NULL) {
-    free(link);
+    link_discard(link);
     free(pair);
     if (in_fd > STDERR_FILENO)
       close(in_fd);
@@ -225,8 +225,9 @@ int link_adopt_pair(struct link **out, dstream_loop *loop, int in_fd,
   if (open_pair(pair, in_fd, out_fd) == 0)
     status = loop_watch_start(loop, &link->watch, pair->epoll, on_pair_events);
   if (status != DSTREAM_OK) {
+    link->pair = NULL;
     link_pair_free(pair);
-    free(link);
+    link_discard(link);
     return status;
   }
   loop_watch_want(&link->watch, LOOP_READ);

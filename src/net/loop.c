@@ -30,6 +30,13 @@ _Static_assert(sizeof(struct timer_node) <=
                    sizeof(((struct loop_timer *)0)->opaque),
                "loop_timer.opaque is too small");
 
+struct buffers {
+  uint8_t read[LOOP_CHUNK];
+  uint8_t plain[LOOP_RECORD];
+  uint8_t frame[LOOP_RECORD];
+  struct loop_gather gather;
+};
+
 struct dstream_loop {
   struct lws_context *lws;
   struct lws_vhost *vhost;
@@ -52,10 +59,8 @@ struct dstream_loop {
   uint64_t next_us;     /* when `next` is due; 0: it is not set */
   lws_sorted_usec_list_t next;
 
-  uint8_t *read_buffer;
-  uint8_t *plain_buffer;
-  uint8_t *frame_buffer;
-  struct loop_gather *gather;
+  struct buffers *buffers; /* NULL: nobody holds them */
+  size_t holders;
   uint8_t *chunks[CHUNKS_MAX];
   size_t chunk_count;
 
@@ -78,20 +83,45 @@ struct resolver **loop_resolver(dstream_loop *loop) {
   return &loop->resolver;
 }
 
+bool loop_buffers_hold(dstream_loop *loop) {
+  if (loop->buffers == NULL) {
+    loop->buffers = malloc(sizeof *loop->buffers);
+    if (loop->buffers == NULL)
+      return false;
+    loop->buffers->gather.owner = NULL;
+    loop->buffers->gather.len = 0;
+  }
+  loop->holders++;
+  return true;
+}
+
+static void free_buffers(dstream_loop *loop) {
+  while (loop->chunk_count > 0)
+    free(loop->chunks[--loop->chunk_count]);
+  free(loop->buffers);
+  loop->buffers = NULL;
+}
+
+void loop_buffers_release(dstream_loop *loop) {
+  assert(loop->holders > 0);
+  if (--loop->holders == 0)
+    free_buffers(loop);
+}
+
 uint8_t *loop_read_buffer(dstream_loop *loop) {
-  return loop->read_buffer;
+  return loop->buffers->read;
 }
 
 uint8_t *loop_plain_buffer(dstream_loop *loop) {
-  return loop->plain_buffer;
+  return loop->buffers->plain;
 }
 
 uint8_t *loop_frame_buffer(dstream_loop *loop) {
-  return loop->frame_buffer;
+  return loop->buffers->frame;
 }
 
 struct loop_gather *loop_gather(dstream_loop *loop) {
-  return loop->gather;
+  return &loop->buffers->gather;
 }
 
 uint8_t *loop_chunk_get(dstream_loop *loop) {
@@ -517,18 +547,8 @@ int loop_new(dstream_loop **out, const struct dstream_loop_options *options,
   if (loop->log_level == 0)
     loop->log_level = DSTREAM_LOG_INFO;
   loop->watches_max = fd_limit(options);
-  loop->read_buffer = malloc(LOOP_CHUNK);
-  loop->plain_buffer = malloc(LOOP_RECORD);
-  loop->frame_buffer = malloc(LOOP_RECORD);
-  loop->gather = malloc(sizeof *loop->gather);
-  int status = DSTREAM_ENOMEM;
-  if (loop->read_buffer != NULL && loop->plain_buffer != NULL &&
-      loop->frame_buffer != NULL && loop->gather != NULL) {
-    loop->gather->owner = NULL;
-    loop->gather->len = 0;
-    status =
-        backend == NULL ? DSTREAM_OK : backend->create(&loop->library_loop);
-  }
+  int status =
+      backend == NULL ? DSTREAM_OK : backend->create(&loop->library_loop);
   if (status == DSTREAM_OK)
     status = loop_create_context(loop);
   if (status != DSTREAM_OK) {
@@ -598,12 +618,7 @@ void dstream_loop_free(dstream_loop *loop) {
       free(post);
     post = next;
   }
-  while (loop->chunk_count > 0)
-    free(loop->chunks[--loop->chunk_count]);
-  free(loop->read_buffer);
-  free(loop->plain_buffer);
-  free(loop->frame_buffer);
-  free(loop->gather);
+  free_buffers(loop);
   pthread_mutex_destroy(&loop->posts_lock);
   free(loop);
 }

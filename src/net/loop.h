@@ -123,6 +123,11 @@ void loop_task_cancel(struct loop_task *task);
 
 /* ---- shared buffers: valid within one callback only ---- */
 
+/* They are there while somebody holds them: each link does, so that a loop
+ * without any takes no memory for them.  False: out of memory. */
+bool loop_buffers_hold(dstream_loop *loop);
+void loop_buffers_release(dstream_loop *loop);
+
 /* LOOP_CHUNK bytes for what a socket read brings. */
 uint8_t *loop_read_buffer(dstream_loop *loop);
 /* LOOP_RECORD bytes for one decrypted record. */

@@ -14,6 +14,13 @@
 /* So much may happen without the clock going on. */
 #define BUSY_MAX 200000
 
+struct buffers {
+  uint8_t read[LOOP_CHUNK];
+  uint8_t plain[LOOP_RECORD];
+  uint8_t frame[LOOP_RECORD];
+  struct loop_gather gather;
+};
+
 struct dstream_loop {
   dstream_log_fn *log;
   void *log_user;
@@ -29,10 +36,8 @@ struct dstream_loop {
   uint8_t *chunks[CHUNKS_MAX];
   size_t chunk_count;
   struct resolver *resolver;
-  uint8_t read_buffer[LOOP_CHUNK];
-  uint8_t plain_buffer[LOOP_RECORD];
-  uint8_t frame_buffer[LOOP_RECORD];
-  struct loop_gather gather;
+  struct buffers *buffers;
+  size_t holders;
 };
 
 /* sim_memory.c */
@@ -366,20 +371,40 @@ static uint8_t *soil(uint8_t *buffer) {
   return buffer;
 }
 
+bool loop_buffers_hold(dstream_loop *loop) {
+  if (loop->buffers == NULL) {
+    loop->buffers = __wrap_malloc(sizeof *loop->buffers);
+    if (loop->buffers == NULL)
+      return false;
+    loop->buffers->gather.owner = NULL;
+    loop->buffers->gather.len = 0;
+  }
+  loop->holders++;
+  return true;
+}
+
+void loop_buffers_release(dstream_loop *loop) {
+  SIM_CHECK(loop->holders > 0, "the loop's buffers were released twice");
+  if (--loop->holders > 0)
+    return;
+  __wrap_free(loop->buffers);
+  loop->buffers = NULL;
+}
+
 uint8_t *loop_read_buffer(dstream_loop *loop) {
-  return soil(loop->read_buffer);
+  return soil(loop->buffers->read);
 }
 
 uint8_t *loop_plain_buffer(dstream_loop *loop) {
-  return soil(loop->plain_buffer);
+  return soil(loop->buffers->plain);
 }
 
 uint8_t *loop_frame_buffer(dstream_loop *loop) {
-  return loop->frame_buffer;
+  return loop->buffers->frame;
 }
 
 struct loop_gather *loop_gather(dstream_loop *loop) {
-  return &loop->gather;
+  return &loop->buffers->gather;
 }
 
 /* From the counted memory, so that a buffer never given back is noticed. */
