@@ -38,8 +38,12 @@
 /* How long a link that can't send waits for an owner that takes nothing before
  * it has sent. */
 #define DEAF_MS 30000
-/* What is read at once of a TLS record that is larger than the room. */
-#define TLS_READ_MIN (LOOP_RECORD + 256)
+/* A full record as it is on the wire: 5 bytes of header, 1 of type, 16 of tag
+ * (RFC 8446 5.2). */
+#define TLS_RECORD_WIRE (LOOP_RECORD + 22)
+/* Payload of a frame that fills a record: its header has 8 bytes with a mask
+ * (RFC 6455 5.2). */
+#define FRAME_FILL (LOOP_RECORD - 8)
 
 static void link_deliver(struct link *link);
 static void reset_when_sent(struct link *link);
@@ -430,7 +434,9 @@ size_t link_space_all(struct link *link) {
     return 0;
   }
   size_t room = out_room(link);
-  size_t reserve = CONTROL_RESERVE + TLS_RECORD_OVERHEAD;
+  /* What encryption adds to each full record, so that all of it fits. */
+  size_t added = (room / LOOP_RECORD + 1) * (TLS_RECORD_WIRE - LOOP_RECORD);
+  size_t reserve = CONTROL_RESERVE + TLS_RECORD_OVERHEAD + added;
   room = room > reserve ? room - reserve : 0;
   if (room >= USEFUL_SPACE && link_out_ready(link))
     return room;
@@ -786,19 +792,24 @@ static void link_take(struct link *link, uint8_t *data, size_t len) {
   }
 }
 
-/* How much to read: what the owner can use, but of a TLS record all, as it
- * can't be told in part.  0: not now. */
+/* How much to read: what the owner can use.  Whole records, or what fills whole
+ * records, as a rest would cost as much as all of them: to be held, to be sent
+ * by itself.  But of a TLS record all, however little the room, as it can't be
+ * told in part.  0: not now. */
 static size_t read_size(struct link *link) {
-  if (link->state != LINK_UP)
-    return TLS_READ_MIN;
-  if (link->callbacks.room == NULL)
-    return LOOP_CHUNK;
-  size_t room = link->callbacks.room(link->user);
+  size_t room = LOOP_CHUNK;
+  if (link->state == LINK_UP && link->callbacks.room != NULL)
+    room = link->callbacks.room(link->user);
   if (room == 0 || link->dead)
     return 0;
-  if (link->tls != NULL && room < TLS_READ_MIN)
-    return TLS_READ_MIN;
-  return room < LOOP_CHUNK ? room : LOOP_CHUNK;
+  if (room > LOOP_CHUNK)
+    room = LOOP_CHUNK;
+  if (link->tls == NULL)
+    return room < FRAME_FILL ? room : room - room % FRAME_FILL;
+  size_t records = room / LOOP_RECORD;
+  if (records > LOOP_CHUNK / TLS_RECORD_WIRE)
+    records = LOOP_CHUNK / TLS_RECORD_WIRE;
+  return (records == 0 ? 1 : records) * TLS_RECORD_WIRE;
 }
 
 static void link_read(struct link *link) {

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -97,7 +98,7 @@ bool loop_buffers_hold(dstream_loop *loop) {
 
 static void free_buffers(dstream_loop *loop) {
   while (loop->chunk_count > 0)
-    free(loop->chunks[--loop->chunk_count]);
+    munmap(loop->chunks[--loop->chunk_count], LOOP_CHUNK);
   free(loop->buffers);
   loop->buffers = NULL;
 }
@@ -124,17 +125,21 @@ struct loop_gather *loop_gather(dstream_loop *loop) {
   return &loop->buffers->gather;
 }
 
+/* From the system, not from the heap: small pieces of a heap would be cut from
+ * those that are given back, and the heap grow with each burst of streams. */
 uint8_t *loop_chunk_get(dstream_loop *loop) {
   if (loop->chunk_count > 0)
     return loop->chunks[--loop->chunk_count];
-  return malloc(LOOP_CHUNK);
+  void *chunk = mmap(NULL, LOOP_CHUNK, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return chunk == MAP_FAILED ? NULL : chunk;
 }
 
 void loop_chunk_put(dstream_loop *loop, uint8_t *chunk) {
-  if (loop->chunk_count < CHUNKS_MAX && chunk != NULL)
+  if (loop->chunk_count < CHUNKS_MAX)
     loop->chunks[loop->chunk_count++] = chunk;
   else
-    free(chunk);
+    munmap(chunk, LOOP_CHUNK);
 }
 
 bool loop_logs(const dstream_loop *loop, enum dstream_log_level level) {

@@ -206,32 +206,32 @@ struct bounds {
 };
 
 /* Reads TLS and writes TLS. */
-static const struct bounds relays = {.recv = 0.27,
-                                     .send = 0.52,
-                                     .wait = 0.36,
-                                     .ctl = 0.44,
+static const struct bounds relays = {.recv = 0.22,
+                                     .send = 0.3,
+                                     .wait = 0.3,
+                                     .ctl = 0.15,
                                      .other = 0.1,
-                                     .records = 1.35,
-                                     .allocations = 0.5,
+                                     .records = 1.1,
+                                     .allocations = 0.15,
                                      .openssl_allocations = 5.3,
                                      .copied = 3.25};
 /* Reads a local socket and writes TLS. */
-static const struct bounds sends = {.recv = 0.26,
-                                    .send = 0.52,
-                                    .wait = 0.34,
-                                    .ctl = 0.46,
+static const struct bounds sends = {.recv = 0.22,
+                                    .send = 0.3,
+                                    .wait = 0.3,
+                                    .ctl = 0.15,
                                     .other = 0.1,
-                                    .records = 1.25,
-                                    .allocations = 0.26,
+                                    .records = 1.1,
+                                    .allocations = 0.15,
                                     .openssl_allocations = 3.7,
                                     .copied = 1.1};
 /* Reads TLS and writes a local socket. */
 static const struct bounds receives = {.recv = 0.54,
                                        .send = 0.6,
                                        .wait = 0.7,
-                                       .ctl = 0.46,
+                                       .ctl = 0.2,
                                        .other = 0.1,
-                                       .records = 1.35,
+                                       .records = 1.1,
                                        .allocations = 0.26,
                                        .openssl_allocations = 1.4,
                                        .copied = 2.15};

@@ -2,7 +2,6 @@
  * this process, streams of the library and hand-made frames against them. */
 #include <fcntl.h>
 #include <ftw.h>
-#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -1143,11 +1142,6 @@ static void shrink_send_buffers(void) {
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
 }
 
-static size_t allocated(void) {
-  struct mallinfo2 info = mallinfo2();
-  return info.uordblks + info.hblkhd;
-}
-
 /* Of a stream that stalls the sender holds its queue, the hub another, each of
  * 128 KB, and what was read beyond them is little. */
 static void test_memory_of_stalled_streams(void **state) {
@@ -1166,14 +1160,14 @@ static void test_memory_of_stalled_streams(void **state) {
     wait_done(&reader[i]);
   }
   shrink_send_buffers();
-  size_t before = allocated();
+  uint64_t before = resident_bytes(getpid());
   for (int i = 0; i < STALLED; i++)
     peer_send_more(&sender[i], 64u << 20);
   for (int i = 0; i < STALLED; i++)
     WAIT_MS(reader[i].received == PEER_WINDOW, 60000);
   for (int i = 0; i < STALLED; i++)
     wait_still(&sender[i].sent, 50);
-  size_t each = (allocated() - before) / STALLED;
+  size_t each = (size_t)(resident_bytes(getpid()) - before) / STALLED;
   print_message("%zu KB each\n", each / 1024);
   if (!TEST_SANITIZED)
     assert_in_range(each, 128 * 1024, MEMORY_MAX);
