@@ -22,6 +22,7 @@ struct side {
   bool ws;
   bool starved;   /* it has bytes for which the other side had no room */
   bool early_eof; /* it ended its direction before the other side came */
+  bool mute; /* its peer takes nothing any more: what is for it is dropped */
   struct stream_core core;
   struct loop_timer timer;
   uint64_t timer_due_ms;
@@ -71,6 +72,8 @@ static void side_pull(struct side *side) {
 static size_t side_room(struct side *side) {
   if (!side_takes(side))
     return 0;
+  if (side->mute)
+    return LOOP_RECORD;
   size_t space = link_space(side->link);
   size_t header = side->ws ? ws_header_size(space, false) : 0;
   return space > header ? space - header : 0;
@@ -78,6 +81,8 @@ static size_t side_room(struct side *side) {
 
 /* len <= side_room. */
 static void side_put(struct side *side, const uint8_t *data, size_t len) {
+  if (side->mute)
+    return;
   if (!side->ws) {
     link_write(side->link, data, len);
     return;
@@ -287,7 +292,7 @@ static size_t on_data(void *user, uint8_t *data, size_t len) {
 static size_t on_room(void *user) {
   struct side *side = user;
   struct side *to = other(side);
-  if (side->ws && side->core.state == STREAM_CLOSING)
+  if (to->mute || (side->ws && side->core.state == STREAM_CLOSING))
     return LOOP_CHUNK; /* to be dropped */
   size_t room = side_takes(to) ? link_space_all(to->link) : 0;
   return room > STREAM_FRAME_HEADER_MAX ? room : STREAM_FRAME_HEADER_MAX;
@@ -306,6 +311,14 @@ static void side_go_on(struct side *side) {
 static void on_drain(void *user) {
   struct side *side = user;
   side_pull(side);
+  side_go_on(other(side));
+}
+
+/* What it sent before its connection broke may wait for the other side, and
+ * that one for this one: two programs that first send, then read. */
+static void on_write_failed(void *user) {
+  struct side *side = user;
+  side->mute = true;
   side_go_on(other(side));
 }
 
@@ -356,6 +369,8 @@ static const struct link_callbacks callbacks = {.on_up = on_up,
                                                 .room = on_room,
                                                 .on_drain = on_drain,
                                                 .on_sent = on_sent,
+                                                .on_write_failed =
+                                                    on_write_failed,
                                                 .on_end = on_link_end};
 
 /* ---- time ---- */

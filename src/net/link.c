@@ -37,7 +37,7 @@
 #define RETRIED_MIN 3
 /* How long a link that can't send waits for an owner that takes nothing before
  * it has sent. */
-#define DEAF_MS 30000
+#define DEAF_MS 10000
 /* A full record as it is on the wire: 5 bytes of header, 1 of type, 16 of tag
  * (RFC 8446 5.2). */
 #define TLS_RECORD_WIRE (LOOP_RECORD + 22)
@@ -293,9 +293,11 @@ static bool write_failed(struct link *link, int error) {
   link->write_error = error;
   gather_drop(link);
   ring_drop(&link->out, link->out.len);
-  if (link->want_drain)
+  if (link->want_drain || link->callbacks.on_write_failed != NULL)
     await_reader(link);
-  return true;
+  if (link->callbacks.on_write_failed != NULL)
+    link->callbacks.on_write_failed(link->user);
+  return !link->dead;
 }
 
 /* Sends what is queued.  False: the connection broke and on_end was told. */

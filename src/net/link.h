@@ -42,10 +42,16 @@ struct link_callbacks {
   /* Bytes reached the system.  May be NULL. */
   void (*on_sent)(void *user);
 
+  /* The peer takes nothing any more: what was queued is dropped, and link_space
+   * stays 0.  What it sent before is still told, then on_end.  At most once. An
+   * owner that waits for room before it takes more should wait no longer.  May
+   * be NULL. */
+  void (*on_write_failed)(void *user);
+
   /* why NULL: the peer ended its direction (FIN or close_notify), told after
    * all its data; writing is still possible.  Otherwise the connection failed,
-   * told after all that had come as well (unless the owner takes none of it,
-   * and has waited for room to write for 30 s), and nothing follows.  Each at
+   * told after all that had come as well (unless the owner takes none of it for
+   * 10 s after a failed send that it knows of), and nothing follows.  Each at
    * most once.  The owner calls link_close or link_abort, now or when it has no
    * more to write. */
   void (*on_end)(void *user, const struct dstream_end *why);

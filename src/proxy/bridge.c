@@ -31,8 +31,7 @@
 /* The same when the end is a failure. */
 #define HURRY_MS 10000
 /* When a socket takes no more bytes (its peer reset it), what it sent before is
- * still read and passed on; but no longer than this, and it is looked for when
- * nothing has moved for so long. */
+ * still read and passed on, until nothing has moved for so long. */
 #define LOST_MS 5000
 /* What a hub says in a Close 1011 when it lost the connection to an end. */
 #define HUB_LOST "WS disconnected"
@@ -74,10 +73,9 @@ struct dstream_bridge {
   uint64_t idle_ms;
   uint64_t total_ms;
   uint64_t opened_ms;
-  uint64_t moved_ms;  /* when bytes moved last */
-  uint64_t looked_ms; /* when the timer last looked for a lost socket */
-  uint64_t limit_ms;  /* of the state after OPEN */
-  uint64_t timer_ms;  /* when the timer will fire */
+  uint64_t moved_ms; /* when bytes moved last */
+  uint64_t limit_ms; /* of the state after OPEN */
+  uint64_t timer_ms; /* when the timer will fire */
   struct loop_timer timer;
   struct loop_task task;
   struct dstream_bridge_result result;
@@ -146,25 +144,9 @@ static void set_peer_cause(struct dstream_bridge *b,
   set_cause(b, &end);
 }
 
-static void set_broken_pipe(struct dstream_bridge *b) {
-  struct dstream_end end;
-  end_set(&end, DSTREAM_EIO, "%s", strerror(EPIPE));
-  end.sys_errno = EPIPE;
-  set_peer_cause(b, &end);
-}
-
-/* Bytes that were dropped from the queue without having been sent. */
-static bool queue_was_dropped(const struct dstream_bridge *b) {
-  return b->owed > 0 && link_queued(b->link) == 0;
-}
-
-static void socket_lost(struct dstream_bridge *b) {
-  size_t n = b->owed;
-  b->owed = 0;
-  b->lost = true;
-  b->limit_ms = loop_now_ms() + LOST_MS;
-  bridge_arm(b);
-  dstream_stream_consume(b->stream, n);
+static void end_of_broken_pipe(struct dstream_end *end) {
+  end_set(end, DSTREAM_EIO, "%s", strerror(EPIPE));
+  end->sys_errno = EPIPE;
 }
 
 /* The FIN is out, or as good as. */
@@ -262,9 +244,7 @@ static uint64_t bridge_due(const struct dstream_bridge *b) {
   if (b->state == BRIDGE_LINGERING || !b->result.opened)
     return due;
   if (b->state == BRIDGE_OPEN && b->lost)
-    due = b->limit_ms;
-  else if (b->state == BRIDGE_OPEN && b->owed > 0)
-    due = (b->moved_ms > b->looked_ms ? b->moved_ms : b->looked_ms) + LOST_MS;
+    due = b->moved_ms + LOST_MS;
   if (b->idle_ms != 0 && b->moved_ms + b->idle_ms < due)
     due = b->moved_ms + b->idle_ms;
   if (b->total_ms != 0 && b->opened_ms + b->total_ms < due)
@@ -276,7 +256,8 @@ static void set_time_cause(struct dstream_bridge *b) {
   struct dstream_end end;
   uint64_t now = loop_now_ms();
   if (b->state == BRIDGE_OPEN && b->lost) {
-    set_broken_pipe(b);
+    end_of_broken_pipe(&end);
+    set_peer_cause(b, &end);
     return;
   }
   bool idle = b->idle_ms != 0 && now >= b->moved_ms + b->idle_ms;
@@ -298,9 +279,6 @@ static void set_time_cause(struct dstream_bridge *b) {
 static void on_timer(struct loop_timer *timer) {
   struct dstream_bridge *b = CONTAINER_OF(timer, struct dstream_bridge, timer);
   b->timer_ms = UINT64_MAX;
-  b->looked_ms = loop_now_ms();
-  if (b->state == BRIDGE_OPEN && queue_was_dropped(b))
-    socket_lost(b);
   if (loop_now_ms() < bridge_due(b)) {
     bridge_arm(b);
     return;
@@ -375,15 +353,34 @@ static void on_link_sent(void *user) {
   check_flushed(b);
 }
 
+static void on_broken_pipe(struct dstream_bridge *b) {
+  struct dstream_end end;
+  end_of_broken_pipe(&end);
+  on_peer_failed(b, &end);
+}
+
+/* The socket takes no more: what it sent before goes on to the stream, whose
+ * other end may have to be read for that. */
+static void on_link_write_failed(void *user) {
+  struct dstream_bridge *b = user;
+  size_t n = b->owed;
+  b->lost = true;
+  if (b->state == BRIDGE_OPEN) {
+    b->owed = 0;
+    b->moved_ms = loop_now_ms();
+    bridge_arm(b);
+    dstream_stream_consume(b->stream, n);
+  } else if (b->state > BRIDGE_CLOSING) {
+    on_broken_pipe(b); /* what it sends interests nobody now */
+  }
+}
+
 /* The socket's peer ended its direction: so does the stream, or, when the other
  * end knows no half-close, all of it. */
 static void on_peer_done(struct dstream_bridge *b) {
   b->peer_done = true;
-  if (b->lost || (b->state >= BRIDGE_OPEN && queue_was_dropped(b))) {
-    struct dstream_end end;
-    end_set(&end, DSTREAM_EIO, "%s", strerror(EPIPE));
-    end.sys_errno = EPIPE;
-    on_peer_failed(b, &end);
+  if (b->lost) {
+    on_broken_pipe(b);
     return;
   }
   if (b->state == BRIDGE_LINGERING) {
@@ -430,6 +427,8 @@ static const struct link_callbacks link_callbacks = {.on_up = on_link_up,
                                                      .on_data = on_link_data,
                                                      .room = on_link_room,
                                                      .on_sent = on_link_sent,
+                                                     .on_write_failed =
+                                                         on_link_write_failed,
                                                      .on_end = on_link_end};
 
 /* ---- from the stream to the socket ---- */
@@ -472,20 +471,17 @@ static void on_stream_data(dstream_stream *stream, void *user, const void *data,
     dstream_stream_consume(stream, len);
     return;
   }
-  size_t taken = b->lost ? 0 : put_on_socket(b, data, len);
+  if (b->lost) {
+    dstream_stream_consume(stream, len);
+    return;
+  }
+  size_t taken = put_on_socket(b, data, len);
   b->owed += taken;
   b->result.bytes_in += taken;
   b->moved_ms = loop_now_ms();
-  if (b->timer_ms == UINT64_MAX)
-    bridge_arm(b);
   if (taken == len)
     return;
   dstream_stream_consume(stream, len - taken);
-  if (!link_has_control_space(b->link)) {
-    if (!b->lost)
-      socket_lost(b);
-    return;
-  }
   /* The window fits: only memory can be short. */
   struct dstream_end end;
   end_set(&end, DSTREAM_ENOMEM, "%s: out of memory", b->self);
