@@ -60,7 +60,7 @@ struct dstream_stream_callbacks {
 struct dstream_stream_options {
   size_t size;
   size_t window;      /* most unconsumed bytes; default 65536, at least 1 */
-  size_t send_buffer; /* most bytes that wait for the socket; default 131072,
+  size_t send_buffer; /* most bytes that wait for the socket; default 114688,
                          at least 32768, at most 1048576 */
   int socket_buffer;  /* SO_SNDBUF and SO_RCVBUF; default: the system's */
   int connect_timeout_ms; /* from dialling the streaming endpoint to on_open;

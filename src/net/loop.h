@@ -15,7 +15,7 @@
 
 /* One read from a socket takes at most this much; also the size of pooled
  * buffers.  Many TLS records for one system call. */
-#define LOOP_CHUNK 131072
+#define LOOP_CHUNK 114688
 /* One TLS record of plaintext (RFC 8446 5.1). */
 #define LOOP_RECORD 16384
 
