@@ -13,20 +13,21 @@
 
 enum option_type {
   OPTION_NUMBER,
-  OPTION_TEXT,  /* may be empty only if the default is */
+  OPTION_FLAG, /* true or false */
+  OPTION_TEXT,
   OPTION_HOST,  /* a text that is a host name */
   OPTION_HOSTS, /* a list of them */
   OPTION_LEVEL  /* log level, by its name */
 };
 
-/* The two levels of keys there are: at the top, and within "limits". */
+/* The two levels of keys there are: at the top, and within a group. */
 struct option {
-  const char *group; /* NULL: at the top */
+  const char *group; /* such as "limits"; NULL: at the top */
   const char *key;
   enum option_type type;
   size_t offset;
-  unsigned min, max;   /* of a number */
-  unsigned number;     /* default */
+  unsigned min, max;   /* of a number; min of a text: 1 if it can't be empty */
+  unsigned number;     /* default; of a flag, too */
   const char *text;    /* default */
   const char *meaning; /* for a person; of a limit: what it bounds */
 };
@@ -36,34 +37,49 @@ struct option {
     NULL, #key, OPTION_NUMBER, offsetof(struct config, key), min, max, number, \
         NULL, meaning                                                          \
   }
-#define TEXT(key, type, text, meaning)                                         \
-  { NULL, #key, type, offsetof(struct config, key), 0, 0, 0, text, meaning }
+#define TEXT(key, type, min, text, meaning)                                    \
+  { NULL, #key, type, offsetof(struct config, key), min, 0, 0, text, meaning }
 #define LIMIT(key, min, max, number, meaning)                                  \
   {                                                                            \
     "limits", #key, OPTION_NUMBER, offsetof(struct config, limits.key), min,   \
         max, number, NULL, meaning                                             \
   }
+#define IN(group, key, type, member, min, max, number, text, meaning)          \
+  {                                                                            \
+#group, #key, type, offsetof(struct config, member), min, max, number,     \
+        text, meaning                                                          \
+  }
 
 static const struct option options[] = {
-    TEXT(host, OPTION_HOST, NULL,
+    TEXT(host, OPTION_HOST, 1, NULL,
          "the hub's name, in connection strings and in stream URLs"),
-    TEXT(aliases, OPTION_HOSTS, "localhost 127.0.0.1",
+    TEXT(aliases, OPTION_HOSTS, 0, "localhost 127.0.0.1",
          "other names that clients may know the hub by"),
-    TEXT(bind_address, OPTION_TEXT, "",
+    TEXT(bind_address, OPTION_TEXT, 0, "",
          "address to listen on; empty: every address"),
     NUMBER(https_port, 0, 65535, 443,
            "REST, streams and MQTT over WebSocket; "
            "0: any free port"),
     NUMBER(mqtt_port, 0, 65535, 8883, "MQTT; 0: any free port"),
-    TEXT(certificate_file, OPTION_TEXT, "server.pem",
+    TEXT(certificate_file, OPTION_TEXT, 1, "server.pem",
          "PEM file of the server's certificate chain"),
-    TEXT(key_file, OPTION_TEXT, "server-key.pem", "PEM file of its key"),
-    TEXT(device_ca_file, OPTION_TEXT, "",
+    TEXT(key_file, OPTION_TEXT, 1, "server-key.pem", "PEM file of its key"),
+    TEXT(device_ca_file, OPTION_TEXT, 0, "",
          "PEM file of the CAs of devices' certificates; empty: none"),
-    TEXT(database_file, OPTION_TEXT, "identities.db",
+    TEXT(database_file, OPTION_TEXT, 1, "identities.db",
          "devices and service policies"),
-    TEXT(broker_program, OPTION_TEXT, "", "mosquitto; empty: looked for"),
-    TEXT(log_level, OPTION_LEVEL, "info", "error, warning, info or debug"),
+    TEXT(broker_program, OPTION_TEXT, 0, "", "mosquitto; empty: looked for"),
+    TEXT(log_level, OPTION_LEVEL, 1, "info", "error, warning, info or debug"),
+    IN(activity_log, file, OPTION_TEXT, activity_log, 0, 0, 0, "activity.log",
+       "the activity log, one JSON object a line; \"-\": stdout; empty: none"),
+    IN(metrics, enabled, OPTION_FLAG, metrics_enabled, 0, 0, 0, NULL,
+       "serve metrics for Prometheus over HTTP, to anybody who can connect"),
+    IN(metrics, bind_address, OPTION_TEXT, metrics_bind, 1, 0, 0, "127.0.0.1",
+       "address the metrics are served on"),
+    IN(metrics, port, OPTION_NUMBER, metrics_port, 0, 65535, 9643, NULL,
+       "and the port; 0: any free port"),
+    IN(page, enabled, OPTION_FLAG, page_enabled, 0, 0, 0, NULL,
+       "serve the status page on https_port, to who signs in with a policy"),
     LIMIT(max_streams, 1, 100000, 4000, "streams at once, in all"),
     LIMIT(max_streams_per_device, 1, 100000, 1000,
           "streams at once of one device"),
@@ -91,6 +107,10 @@ static const struct option options[] = {
           "for a side to take the last bytes of a stream that was closed"),
 };
 #define OPTION_COUNT (sizeof options / sizeof options[0])
+
+static const char *const groups[] = {"activity_log", "metrics", "page",
+                                     "limits"};
+#define GROUP_COUNT (sizeof groups / sizeof groups[0])
 
 static const char *const level_names[] = {"", "error", "warning", "info",
                                           "debug"};
@@ -145,6 +165,8 @@ void config_defaults(struct config *config) {
     const struct option *option = &options[i];
     if (option->type == OPTION_NUMBER)
       *(unsigned *)option_place(option, config) = option->number;
+    else if (option->type == OPTION_FLAG)
+      *(bool *)option_place(option, config) = option->number != 0;
     else if (option->type == OPTION_HOSTS)
       default_hosts(config, option->text);
     else if (option->type == OPTION_LEVEL)
@@ -164,6 +186,9 @@ static int wrong(const struct option *option, struct dstream_end *error) {
     end_set(error, DSTREAM_EFORMAT, "%s must be a whole number from %u to %u",
             path, option->min, option->max);
     break;
+  case OPTION_FLAG:
+    end_set(error, DSTREAM_EFORMAT, "%s must be true or false", path);
+    break;
   case OPTION_HOST:
     end_set(error, DSTREAM_EFORMAT,
             "%s must be a host name: letters, digits, \"-\", \".\" and \"_\"",
@@ -180,8 +205,7 @@ static int wrong(const struct option *option, struct dstream_end *error) {
     break;
   case OPTION_TEXT:
     end_set(error, DSTREAM_EFORMAT, "%s must be a %stext of at most %d bytes",
-            path, option->text[0] == '\0' ? "" : "non-empty ",
-            CONFIG_TEXT_SIZE - 1);
+            path, option->min == 0 ? "" : "non-empty ", CONFIG_TEXT_SIZE - 1);
     break;
   }
   return DSTREAM_EFORMAT;
@@ -205,8 +229,7 @@ static bool read_text(const struct option *option, const cJSON *item,
     return false;
   if (option->type == OPTION_HOST && !config_host_valid(item->valuestring))
     return false;
-  bool may_be_empty = option->text != NULL && option->text[0] == '\0';
-  if (item->valuestring[0] == '\0' && !may_be_empty)
+  if (strlen(item->valuestring) < option->min)
     return false;
   copy_text(option_place(option, config), item->valuestring);
   return true;
@@ -243,6 +266,11 @@ static bool read_option(const struct option *option, const cJSON *item,
   switch (option->type) {
   case OPTION_NUMBER:
     return read_number(option, item, config);
+  case OPTION_FLAG:
+    if (!cJSON_IsBool(item))
+      return false;
+    *(bool *)option_place(option, config) = cJSON_IsTrue(item);
+    return true;
   case OPTION_TEXT:
   case OPTION_HOST:
     return read_text(option, item, config);
@@ -261,6 +289,15 @@ static const struct option *find_option(const char *group, const char *key) {
         group == NULL || own == NULL ? group == own : strcmp(group, own) == 0;
     if (same_group && strcmp(options[i].key, key) == 0)
       return &options[i];
+  }
+  return NULL;
+}
+
+/* The group of that name, as it stands in the options; NULL: none. */
+static const char *find_group(const char *name) {
+  for (size_t i = 0; i < GROUP_COUNT; i++) {
+    if (strcmp(groups[i], name) == 0)
+      return groups[i];
   }
   return NULL;
 }
@@ -285,6 +322,32 @@ static bool comes_before(const cJSON *object, const cJSON *item) {
 }
 
 static int read_object(const cJSON *object, const char *group,
+                       struct config *config, struct dstream_end *error);
+
+static int read_group(const cJSON *item, const char *group,
+                      struct config *config, struct dstream_end *error) {
+  if (cJSON_IsObject(item))
+    return read_object(item, group, config, error);
+  end_set(error, DSTREAM_EFORMAT, "%s must be an object", group);
+  return DSTREAM_EFORMAT;
+}
+
+static int read_member(const cJSON *item, const char *group, const char *shown,
+                       struct config *config, struct dstream_end *error) {
+  const char *inner = group == NULL ? find_group(item->string) : NULL;
+  if (inner != NULL)
+    return read_group(item, inner, config, error);
+  const struct option *option = find_option(group, item->string);
+  if (option == NULL) {
+    end_set(error, DSTREAM_EFORMAT,
+            "%s is not known; \"dstream-hub config-help\" lists what is",
+            shown);
+    return DSTREAM_EFORMAT;
+  }
+  return read_option(option, item, config) ? DSTREAM_OK : wrong(option, error);
+}
+
+static int read_object(const cJSON *object, const char *group,
                        struct config *config, struct dstream_end *error) {
   const cJSON *item;
   cJSON_ArrayForEach(item, object) {
@@ -294,25 +357,9 @@ static int read_object(const cJSON *object, const char *group,
       end_set(error, DSTREAM_EFORMAT, "%s is there twice", shown);
       return DSTREAM_EFORMAT;
     }
-    if (group == NULL && strcmp(item->string, "limits") == 0) {
-      if (!cJSON_IsObject(item)) {
-        end_set(error, DSTREAM_EFORMAT, "limits must be an object");
-        return DSTREAM_EFORMAT;
-      }
-      int status = read_object(item, "limits", config, error);
-      if (status != DSTREAM_OK)
-        return status;
-      continue;
-    }
-    const struct option *option = find_option(group, item->string);
-    if (option == NULL) {
-      end_set(error, DSTREAM_EFORMAT,
-              "%s is not known; \"dstream-hub config-help\" lists what is",
-              shown);
-      return DSTREAM_EFORMAT;
-    }
-    if (!read_option(option, item, config))
-      return wrong(option, error);
+    int status = read_member(item, group, shown, config, error);
+    if (status != DSTREAM_OK)
+      return status;
   }
   return DSTREAM_OK;
 }
@@ -393,6 +440,8 @@ static cJSON *write_option(const struct option *option,
   const void *value = option_value(option, config);
   if (option->type == OPTION_NUMBER)
     return cJSON_CreateNumber(*(const unsigned *)value);
+  if (option->type == OPTION_FLAG)
+    return cJSON_CreateBool(*(const bool *)value);
   if (option->type == OPTION_LEVEL)
     return cJSON_CreateString(level_names[*(const unsigned *)value]);
   if (option->type != OPTION_HOSTS)
@@ -403,21 +452,23 @@ static cJSON *write_option(const struct option *option,
   return list;
 }
 
+/* The object that an option belongs in, made if it is not there yet. */
+static cJSON *object_of(const struct option *option, cJSON *root) {
+  if (option->group == NULL)
+    return root;
+  cJSON *object = cJSON_GetObjectItemCaseSensitive(root, option->group);
+  return object != NULL ? object : cJSON_AddObjectToObject(root, option->group);
+}
+
 char *config_format(const struct config *config) {
   cJSON *root = cJSON_CreateObject();
-  cJSON *limits = cJSON_CreateObject();
-  bool ok = root != NULL && limits != NULL;
+  bool ok = root != NULL;
   for (size_t i = 0; ok && i < OPTION_COUNT; i++) {
-    cJSON *item = write_option(&options[i], config);
-    cJSON *object = options[i].group == NULL ? root : limits;
+    cJSON *object = object_of(&options[i], root);
+    cJSON *item = object == NULL ? NULL : write_option(&options[i], config);
     ok = item != NULL && cJSON_AddItemToObject(object, options[i].key, item);
   }
-  char *text = NULL;
-  if (ok && cJSON_AddItemToObject(root, "limits", limits)) {
-    limits = NULL;
-    text = cJSON_Print(root);
-  }
-  cJSON_Delete(limits);
+  char *text = ok ? cJSON_Print(root) : NULL;
   cJSON_Delete(root);
   return text;
 }
@@ -426,6 +477,9 @@ static void help_default(const struct option *option, FILE *out) {
   if (option->type == OPTION_NUMBER)
     fprintf(out, "%u to %u, default %u", option->min, option->max,
             option->number);
+  else if (option->type == OPTION_FLAG)
+    fprintf(out, "true or false, default %s",
+            option->number != 0 ? "true" : "false");
   else if (option->text == NULL)
     fprintf(out, "required");
   else

@@ -8,6 +8,7 @@
 #ifndef HUB_CONFIG_H
 #define HUB_CONFIG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -49,7 +50,12 @@ struct config {
   char device_ca_file[CONFIG_TEXT_SIZE]; /* empty: none */
   char database_file[CONFIG_TEXT_SIZE];
   char broker_program[CONFIG_TEXT_SIZE];
-  unsigned log_level; /* enum dstream_log_level */
+  unsigned log_level;                  /* enum dstream_log_level */
+  char activity_log[CONFIG_TEXT_SIZE]; /* "-": stdout; empty: none */
+  bool metrics_enabled;
+  char metrics_bind[CONFIG_TEXT_SIZE];
+  unsigned metrics_port; /* 0: any free port */
+  bool page_enabled;
   struct config_limits limits;
 };
 

@@ -51,6 +51,29 @@ static void test_all_kinds(void **state) {
   assert_int_equal(config.limits.max_streams, 3);
 }
 
+static void test_groups(void **state) {
+  (void)state;
+  struct config config;
+  struct dstream_end error;
+  assert_int_equal(parse("{\"host\":\"h\"}", &config, &error), 0);
+  assert_string_equal(config.activity_log, "activity.log");
+  assert_false(config.metrics_enabled);
+  assert_string_equal(config.metrics_bind, "127.0.0.1");
+  assert_int_not_equal(config.metrics_port, 0);
+  assert_false(config.page_enabled);
+  assert_int_equal(
+      parse("{\"host\":\"h\",\"activity_log\":{\"file\":\"\"},"
+            "\"metrics\":{\"enabled\":true,\"bind_address\":\"::1\","
+            "\"port\":0},\"page\":{\"enabled\":true}}",
+            &config, &error),
+      0);
+  assert_string_equal(config.activity_log, "");
+  assert_true(config.metrics_enabled);
+  assert_string_equal(config.metrics_bind, "::1");
+  assert_int_equal(config.metrics_port, 0);
+  assert_true(config.page_enabled);
+}
+
 /* Each mistake is named by its key, and what is allowed is said. */
 static void test_mistakes(void **state) {
   (void)state;
@@ -80,6 +103,13 @@ static void test_mistakes(void **state) {
       {"{\"host\":\"h\",\"limits\":{\"max_streams\":0}}",
        "limits.max_streams must be a whole number from 1"},
       {"{\"host\":\"h\",\"limits\":[]}", "limits must be an object"},
+      {"{\"host\":\"h\",\"page\":{\"enabled\":1}}",
+       "page.enabled must be true or false"},
+      {"{\"host\":\"h\",\"metrics\":{\"bind_address\":\"\"}}",
+       "metrics.bind_address must be a non-empty"},
+      {"{\"host\":\"h\",\"metrics\":{\"page\":{}}}",
+       "metrics.page is not known"},
+      {"{\"host\":\"h\",\"metrics\":true}", "metrics must be an object"},
       {"{\"host\":\"h\",\"host\":\"i\"}", "host is there twice"},
       {"{\"host\":\"h\",\"log_level\":\"loud\"}", "log_level must be"},
       {"{\"host\":\"h\",\"log_level\":3}", "log_level must be"},
@@ -134,6 +164,7 @@ static void test_format(void **state) {
   snprintf(config.host, sizeof config.host, "hub.example.net");
   config.mqtt_port = 0;
   config.log_level = DSTREAM_LOG_WARNING;
+  config.metrics_enabled = true;
   config.limits.max_body_bytes = 17;
   config.alias_count = 1;
   memset(config.aliases[1], 0, sizeof config.aliases[1]);
@@ -182,10 +213,11 @@ static void test_help(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_minimal),   cmocka_unit_test(test_all_kinds),
-      cmocka_unit_test(test_mistakes),  cmocka_unit_test(test_long_texts),
-      cmocka_unit_test(test_zero_byte), cmocka_unit_test(test_format),
-      cmocka_unit_test(test_load),      cmocka_unit_test(test_help),
+      cmocka_unit_test(test_minimal),    cmocka_unit_test(test_all_kinds),
+      cmocka_unit_test(test_groups),     cmocka_unit_test(test_mistakes),
+      cmocka_unit_test(test_long_texts), cmocka_unit_test(test_zero_byte),
+      cmocka_unit_test(test_format),     cmocka_unit_test(test_load),
+      cmocka_unit_test(test_help),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
