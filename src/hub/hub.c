@@ -38,6 +38,7 @@
 
 struct hub {
   const struct config *config;
+  const struct hub_options *options;
   struct hub_log log;
   dstream_loop *loop;
   int lock;
@@ -46,6 +47,7 @@ struct hub {
   struct loop_timer wake_timer;  /* the handshakes' */
   struct loop_timer start_timer; /* then the one that waits for the end */
   struct loop_timer look_timer;
+  struct loop_timer alive_timer;
   bool look_again; /* the identities could not be read */
   struct settle settle;
   uint64_t stop_by_ms;
@@ -62,6 +64,19 @@ struct hub {
   bool stopping;
   struct dstream_end end; /* why it ended; status 0: as asked */
 };
+
+/* ---- what a service manager is told ---- */
+
+static void tell(struct hub *hub, enum hub_event event, const char *text) {
+  if (hub->options->on_event != NULL)
+    hub->options->on_event(hub->options->user, event, text);
+}
+
+static void on_alive(struct loop_timer *timer) {
+  struct hub *hub = CONTAINER_OF(timer, struct hub, alive_timer);
+  loop_timer_set(hub->loop, timer, hub->options->alive_ms, on_alive);
+  tell(hub, HUB_ALIVE, NULL);
+}
 
 /* ---- the end ---- */
 
@@ -91,8 +106,11 @@ static void begin_stop(struct hub *hub, const char *why) {
     return;
   }
   hub->stopping = true;
-  loop_log(hub->loop, DSTREAM_LOG_INFO, "%s: ending %u streams", why,
+  char text[64];
+  snprintf(text, sizeof text, "%s: ending %u streams", why,
            gateway_count(hub->gateway));
+  tell(hub, HUB_STOPPING, text);
+  loop_log(hub->loop, DSTREAM_LOG_INFO, "%s", text);
   front_stop_listening(hub->front);
   handshake_stop(hub->handshake);
   gateway_shutdown(hub->gateway);
@@ -102,12 +120,14 @@ static void begin_stop(struct hub *hub, const char *why) {
 
 static void reload(struct hub *hub) {
   struct dstream_end error = {0};
+  tell(hub, HUB_RELOADING, NULL);
   if (front_reload(hub->front, &error) == DSTREAM_OK)
     loop_log(hub->loop, DSTREAM_LOG_INFO, "certificate reread");
   else
     loop_log(hub->loop, DSTREAM_LOG_ERROR,
              "the certificate could not be reread, the old one stays: %s",
              error.text);
+  tell(hub, HUB_RELOADED, NULL);
 }
 
 static void on_signal(struct loop_watch *watch, unsigned events) {
@@ -214,7 +234,7 @@ static unsigned world_device_count(void *user, const char *client_id) {
 static void world_log(void *user, enum dstream_log_level level,
                       const char *text) {
   struct hub *hub = user;
-  loop_log(hub->loop, level, "%s", text);
+  loop_log(hub->loop, level, "handshake: %s", text);
 }
 
 static const struct handshake_world world = {
@@ -249,7 +269,7 @@ static void on_end(void *user, const struct gateway_report *report) {
 
 static void on_presence(void *user, const char *device_id, bool ready) {
   struct hub *hub = user;
-  loop_log(hub->loop, DSTREAM_LOG_INFO, "device %s %s", device_id,
+  loop_log(hub->loop, DSTREAM_LOG_INFO, "presence: device %s %s", device_id,
            ready ? "can be reached" : "can no longer be reached");
   settle_note(&hub->settle);
   handshake_on_presence(hub->handshake, device_id, ready);
@@ -312,8 +332,10 @@ static void say_ready(struct hub *hub) {
                      "ready https=%s%s%s:%u mqtt=%s%s%s:%u\n", left, address,
                      right, ports.https, left, address, right, ports.mqtt);
   (void)!write(STDOUT_FILENO, line, (size_t)len);
-  loop_log(hub->loop, DSTREAM_LOG_INFO, "ready: https port %u, mqtt port %u",
-           ports.https, ports.mqtt);
+  snprintf(line, sizeof line, "https port %u, mqtt port %u", ports.https,
+           ports.mqtt);
+  loop_log(hub->loop, DSTREAM_LOG_INFO, "ready: %s", line);
+  tell(hub, HUB_READY, line);
 }
 
 static void on_endpoint_up(void *user) {
@@ -372,12 +394,11 @@ static unsigned set_fd_limit(const struct config *config) {
 }
 
 static int make_loop(struct hub *hub) {
-  struct dstream_loop_options options = {
-      .size = sizeof options,
-      .log = hub_log_write,
-      .log_user = &hub->log,
-      .log_level = (enum dstream_log_level)hub->config->log_level,
-      .max_fds = set_fd_limit(hub->config)};
+  struct dstream_loop_options options = {.size = sizeof options,
+                                         .log = hub_log_write,
+                                         .log_user = &hub->log,
+                                         .log_level = hub_log_most(&hub->log),
+                                         .max_fds = set_fd_limit(hub->config)};
   if (loop_new(&hub->loop, &options, loop_uv_backend()) == DSTREAM_OK)
     return DSTREAM_OK;
   int status = loop_new(&hub->loop, &options, NULL);
@@ -532,6 +553,8 @@ static int start(struct hub *hub, const char *plugin, struct dstream_end *end) {
     return status;
   handshake_set_port(hub->handshake, front_https_port(hub->front));
   loop_timer_set(hub->loop, &hub->start_timer, START_MS, on_start_timer);
+  if (hub->options->alive_ms > 0)
+    on_alive(&hub->alive_timer);
   status = open_endpoint(hub);
   if (status == DSTREAM_OK)
     loop_timer_set(hub->loop, &hub->look_timer, LOOK_MS, on_look);
@@ -543,6 +566,7 @@ static void clean_up(struct hub *hub) {
   if (hub->loop != NULL) {
     loop_timer_cancel(&hub->wake_timer);
     loop_timer_cancel(&hub->look_timer);
+    loop_timer_cancel(&hub->alive_timer);
     loop_timer_cancel(&hub->start_timer);
     loop_watch_close(&hub->signal_watch);
   }
@@ -574,8 +598,11 @@ int hub_run(const struct hub_options *options, struct dstream_end *end) {
   struct hub hub;
   memset(&hub, 0, sizeof hub);
   hub.config = options->config;
+  hub.options = options;
   hub.lock = -1;
   hub.log.fd = STDERR_FILENO;
+  for (size_t i = 0; i < LOG_PARTS; i++)
+    hub.log.level[i] = config_log_level(hub.config, (enum log_part)i);
   take_signals(&hub);
   list_names(&hub);
   int status = folder_lock(&hub.lock, end);

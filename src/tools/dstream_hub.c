@@ -14,6 +14,7 @@
 #include "hub/hub.h"
 #include "hub/init.h"
 #include "tools/cli.h"
+#include "tools/notify.h"
 
 #ifndef DSTREAM_PLUGIN_DIR
 #define DSTREAM_PLUGIN_DIR "/usr/local/lib/dstream"
@@ -317,6 +318,36 @@ static void find_plugin(char *out, size_t size) {
   snprintf(out, size, "%s", DSTREAM_PLUGIN_DIR "/" PLUGIN_NAME);
 }
 
+static void on_event(void *user, enum hub_event event, const char *text) {
+  const struct notify *notify = user;
+  switch (event) {
+  case HUB_READY:
+    notify_send(notify, "READY=1\nSTATUS=%s", text);
+    break;
+  case HUB_RELOADING:
+    notify_reloading(notify);
+    break;
+  case HUB_RELOADED:
+    notify_send(notify, "READY=1");
+    break;
+  case HUB_STOPPING:
+    notify_send(notify, "STOPPING=1\nSTATUS=%s", text);
+    break;
+  case HUB_ALIVE:
+    notify_send(notify, "WATCHDOG=1");
+    break;
+  }
+}
+
+/* The service manager hears of the hub only: mosquitto would talk to it, too.
+ */
+static void find_manager(struct notify *notify) {
+  notify_init(notify);
+  unsetenv("NOTIFY_SOCKET");
+  unsetenv("WATCHDOG_USEC");
+  unsetenv("WATCHDOG_PID");
+}
+
 static int command_run(int argc, char **argv) {
   struct arguments arguments;
   help = help_run;
@@ -335,7 +366,13 @@ static int command_run(int argc, char **argv) {
   struct config config;
   if (folder_enter(arguments.rest[0], &config, &end) != DSTREAM_OK)
     return cli_failed(&end);
-  struct hub_options options = {.config = &config, .plugin = plugin};
+  struct notify notify;
+  find_manager(&notify);
+  struct hub_options options = {.config = &config,
+                                .plugin = plugin,
+                                .on_event = on_event,
+                                .user = &notify,
+                                .alive_ms = notify.watchdog_ms};
   if (hub_run(&options, &end) != DSTREAM_OK)
     return cli_failed(&end);
   return CLI_DONE;
