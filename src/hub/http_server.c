@@ -10,13 +10,16 @@
 #include <unistd.h>
 
 #include "core/container.h"
+#include "core/crypto.h"
 #include "core/http_body.h"
 
-#define IN_SIZE   (HTTP_HEAD_MAX + 4096)
-#define OUT_SIZE  (16384 + 1024)
-#define PEER_SIZE 80
-#define DRAIN_MS  2000
-#define DRAIN_MAX (1u << 20)
+#define IN_SIZE     (HTTP_HEAD_MAX + 4096)
+#define PEER_SIZE   80
+#define DRAIN_MS    2000
+#define DRAIN_MAX   (1u << 20)
+#define KEEP_MIN    1024
+#define OUT_PER_S   16384
+#define FRAMING_MAX 16384 /* and 8 bytes for each of the body's */
 
 /* HEAD    awaits a request's head; next BODY, or the end
  * BODY    awaits the rest of its body; next PENDING, or WRITING (too large)
@@ -35,6 +38,10 @@ struct http_exchange {
   struct loop_timer next_timer; /* goes on with what is in the buffer */
   struct http_body body;
   size_t body_taken;
+  size_t framing; /* what came beside it: the sizes of chunks */
+  bool keep_body;
+  char *kept; /* the body so far, body_taken bytes, if it is kept */
+  size_t kept_size;
   size_t drained;
   void (*on_cancel)(void *user);
   void *user;
@@ -61,6 +68,22 @@ struct http_server {
 static void go_on(struct loop_timer *timer);
 static void on_timeout(struct loop_timer *timer);
 
+/* Keys of devices may have been in it. */
+static void forget_body(struct http_exchange *c) {
+  if (c->kept != NULL)
+    crypto_wipe(c->kept, c->kept_size);
+  free(c->kept);
+  c->kept = NULL;
+  c->kept_size = 0;
+}
+
+static void forget_reply(struct http_exchange *c) {
+  if (c->out != NULL)
+    crypto_wipe(c->out, c->out_len);
+  free(c->out);
+  c->out = NULL;
+}
+
 static void connection_free(struct http_exchange *c) {
   loop_watch_close(&c->watch);
   loop_timer_cancel(&c->timer);
@@ -69,7 +92,8 @@ static void connection_free(struct http_exchange *c) {
   c->prev->next = c->next;
   c->server->count--;
   free(c->in);
-  free(c->out);
+  forget_body(c);
+  forget_reply(c);
   free(c);
 }
 
@@ -102,8 +126,7 @@ static void begin_drain(struct http_exchange *c) {
 }
 
 static void reply_done(struct http_exchange *c) {
-  free(c->out);
-  c->out = NULL;
+  forget_reply(c);
   if (!c->keep_alive) {
     begin_drain(c);
     return;
@@ -141,11 +164,14 @@ static const char *phrase(int status) {
     int status;
     const char *text;
   } phrases[] = {{200, "OK"},
+                 {204, "No Content"},
                  {400, "Bad Request"},
                  {401, "Unauthorized"},
                  {403, "Forbidden"},
                  {404, "Not Found"},
                  {405, "Method Not Allowed"},
+                 {409, "Conflict"},
+                 {412, "Precondition Failed"},
                  {413, "Content Too Large"},
                  {429, "Too Many Requests"},
                  {431, "Request Header Fields Too Large"},
@@ -159,18 +185,22 @@ static const char *phrase(int status) {
   return "Unknown";
 }
 
+/* With a reply of no bytes it only measures. */
 static int print_head(char *out, size_t size, const struct http_answer *answer,
                       bool keep_alive) {
   char date[40] = "";
+  char length[48] = ""; /* 204 may have none: RFC 9110 8.6 */
   time_t now = time(NULL);
   struct tm utc;
   if (gmtime_r(&now, &utc) != NULL)
     strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", &utc);
+  if (answer->status != 204)
+    snprintf(length, sizeof length, "Content-Length: %zu\r\n",
+             answer->body_len);
   return snprintf(out, size,
                   "HTTP/1.1 %d %s\r\nServer: dstream-hub\r\nDate: %s\r\n"
-                  "Content-Length: %zu\r\n%s%s%s%s%s\r\n",
-                  answer->status, phrase(answer->status), date,
-                  answer->body_len,
+                  "%s%s%s%s%s%s\r\n",
+                  answer->status, phrase(answer->status), date, length,
                   answer->type != NULL ? "Content-Type: " : "",
                   answer->type != NULL ? answer->type : "",
                   answer->type != NULL ? "\r\n" : "",
@@ -182,20 +212,29 @@ static void begin_reply(struct http_exchange *c,
                         const struct http_answer *answer) {
   c->state = WRITING;
   c->on_cancel = NULL;
-  set_timer(c, c->server->options.head_ms);
-  c->out = malloc(OUT_SIZE);
-  int len =
-      c->out == NULL ? -1 : print_head(c->out, OUT_SIZE, answer, c->keep_alive);
-  if (len < 0 || (size_t)len + answer->body_len > OUT_SIZE) {
+  forget_body(c);
+  size_t body_len = c->head_only ? 0 : answer->body_len;
+  int len = print_head(NULL, 0, answer, c->keep_alive);
+  if (len > 0 && body_len < HTTP_ANSWER_MAX - (size_t)len)
+    c->out = malloc((size_t)len + body_len + 1);
+  if (c->out == NULL) {
     set_timer(c, 0); /* no memory, or no such answer: the end */
     return;
   }
-  size_t body_len = c->head_only ? 0 : answer->body_len;
+  /* The date has one length. */
+  print_head(c->out, (size_t)len + 1, answer, c->keep_alive);
   if (body_len > 0)
     memcpy(c->out + len, answer->body, body_len);
   c->out_len = (size_t)len + body_len;
   c->out_sent = 0;
+  set_timer(c, c->server->options.head_ms + 1000 * (c->out_len / OUT_PER_S));
   loop_watch_want(&c->watch, LOOP_WRITE);
+}
+
+struct slice http_exchange_body(const struct http_exchange *exchange) {
+  if (exchange->kept == NULL)
+    return (struct slice){"", 0};
+  return (struct slice){exchange->kept, exchange->body_taken};
 }
 
 void http_exchange_reply(struct http_exchange *exchange,
@@ -236,7 +275,34 @@ static void dispatch(struct http_exchange *c) {
   c->state = PENDING;
   loop_timer_cancel(&c->timer);
   c->server->handler(c->server->user, c, &c->head, c->peer);
+  forget_body(c);
   drop_input(c, c->head_len);
+}
+
+/* Keeps what came of the body, from body_taken on.  0 or the status to refuse
+ * with. */
+static int keep(struct http_exchange *c, const char *data, size_t len) {
+  size_t end = c->body_taken + len;
+  if (end > c->server->options.max_body)
+    return 413;
+  if (!c->keep_body || len == 0) {
+    c->body_taken = end;
+    return 0;
+  }
+  if (end > c->kept_size) {
+    size_t size = 2 * end < KEEP_MIN ? KEEP_MIN : 2 * end;
+    char *more = malloc(size);
+    if (more == NULL)
+      return 503;
+    if (c->body_taken > 0)
+      memcpy(more, c->kept, c->body_taken);
+    forget_body(c);
+    c->kept = more;
+    c->kept_size = size;
+  }
+  memcpy(c->kept + c->body_taken, data, len);
+  c->body_taken = end;
+  return 0;
 }
 
 /* Takes the body's bytes, which begin after the head.  True when complete. */
@@ -252,10 +318,13 @@ static bool take_body(struct http_exchange *c) {
       refuse(c, 400);
       return false;
     }
+    int refused = keep(c, body + used, (size_t)n);
     used += step;
-    c->body_taken += step;
-    if (c->body_taken > c->server->options.max_body) {
-      refuse(c, 413);
+    c->framing += step - (size_t)n;
+    if (refused == 0 && c->framing > FRAMING_MAX + 8 * c->body_taken)
+      refused = 413;
+    if (refused != 0) {
+      refuse(c, refused);
       return false;
     }
     if (step == 0)
@@ -272,6 +341,7 @@ static int begin_body(struct http_exchange *c) {
   uint64_t length = 0;
   c->body = (struct http_body){.kind = HTTP_BODY_LENGTH};
   c->body_taken = 0;
+  c->framing = 0;
   if (http_head_count(head, "Transfer-Encoding") > 0) {
     struct slice coding = http_head_get(head, "Transfer-Encoding");
     if (http_head_count(head, "Transfer-Encoding") != 1 ||
@@ -304,6 +374,8 @@ static void begin_request(struct http_exchange *c) {
     return;
   }
   c->state = BODY;
+  c->keep_body = !c->body.done && c->server->options.keep_body != NULL &&
+                 c->server->options.keep_body(c->server->user, head);
   if (!c->body.done && c->in_len == c->head_len &&
       http_head_has_token(head, "Expect", "100-continue")) {
     static const char go[] = "HTTP/1.1 100 Continue\r\n\r\n";

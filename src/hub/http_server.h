@@ -1,22 +1,28 @@
 /* hub/http_server.h - a small HTTP/1.1 server for REST.
  *
  * It gets connections from elsewhere (the front has done TLS), reads requests
- * with the strict parser of core/http_head.h, discards bodies, and lets an
- * answer take its time.  One request at a time on each connection; keep-alive
- * and pipelining work.  It is not libwebsockets' server because that one hands
- * out paths decoded and rewritten ("%2F" becomes "/", "+" a space), so that ids
- * can't be told from separators.
+ * with the strict parser of core/http_head.h, keeps the bodies that it is asked
+ * to keep and discards the others, and lets an answer take its time.  One
+ * request at a time on each connection; keep-alive and pipelining work.  It is
+ * not libwebsockets' server because that one hands out paths decoded and
+ * rewritten ("%2F" becomes "/", "+" a space), so that ids can't be told from
+ * separators.
  *
  * Loop's thread.  No callback comes from inside a call but http_server_free.
  */
 #ifndef HUB_HTTP_SERVER_H
 #define HUB_HTTP_SERVER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "core/http_head.h"
 #include "net/loop.h"
+
+/* Headers and body of an answer.  More would be held for a client that reads
+ * slowly. */
+#define HTTP_ANSWER_MAX (2u << 20)
 
 struct http_server;
 struct http_exchange; /* a request that is to be answered */
@@ -25,8 +31,14 @@ struct http_exchange; /* a request that is to be answered */
 struct http_server_options {
   unsigned max_connections; /* more are refused; default 4000 */
   size_t max_body;          /* a larger body is answered with 413 */
-  uint64_t head_ms; /* for a request, its body included, to arrive; default
-                       10000: nobody may hold a connection by being slow */
+  /* Whether the handler is to get the request's body (http_exchange_body);
+   * called with http_server_new's user when the head is there, and only if a
+   * body follows.  Say yes to callers who proved who they are, as memory for
+   * it is held until the last byte has come.  NULL: never. */
+  bool (*keep_body)(void *user, const struct http_head *head);
+  uint64_t head_ms; /* for a request, its body included, to arrive, and for its
+                       answer to leave; default 10000: nobody may hold a
+                       connection by being slow */
   uint64_t idle_ms; /* between two requests; default 60000 */
 };
 
@@ -52,8 +64,13 @@ struct http_answer {
   size_t body_len;
 };
 
-/* Answers and ends the exchange, which is gone after this.  At most 16 KB of
- * headers and body.  May be called within the handler. */
+/* The request's body; within the handler only.  Empty: there was none, or it
+ * was discarded. */
+struct slice http_exchange_body(const struct http_exchange *exchange);
+
+/* Answers and ends the exchange, which is gone after this.  At most
+ * HTTP_ANSWER_MAX bytes of headers and body, which are copied.  A client gets a
+ * second more for every 16 KB of them.  May be called within the handler. */
 void http_exchange_reply(struct http_exchange *exchange,
                          const struct http_answer *answer);
 
