@@ -46,8 +46,13 @@ struct option {
   }
 #define IN(group, key, type, member, min, max, number, text, meaning)          \
   {                                                                            \
-#group, #key, type, offsetof(struct config, member), min, max, number,     \
+    group, #key, type, offsetof(struct config, member), min, max, number,      \
         text, meaning                                                          \
+  }
+#define LEVEL(key, part, meaning)                                              \
+  {                                                                            \
+    "log", #key, OPTION_LEVEL, offsetof(struct config, log_parts[part]), 0, 0, \
+        0, "", meaning                                                         \
   }
 
 static const struct option options[] = {
@@ -70,15 +75,23 @@ static const struct option options[] = {
          "devices and service policies"),
     TEXT(broker_program, OPTION_TEXT, 0, "", "mosquitto; empty: looked for"),
     TEXT(log_level, OPTION_LEVEL, 1, "info", "error, warning, info or debug"),
-    IN(activity_log, file, OPTION_TEXT, activity_log, 0, 0, 0, "activity.log",
+    LEVEL(hub, LOG_HUB, "of start, stop and signals; empty: log_level"),
+    LEVEL(front, LOG_FRONT, "of connections to the ports, and TLS"),
+    LEVEL(rest, LOG_REST, "of requests over HTTPS"),
+    LEVEL(handshake, LOG_HANDSHAKE,
+          "of each stream, from its request to its end"),
+    LEVEL(gateway, LOG_GATEWAY, "of the streaming endpoint"),
+    LEVEL(presence, LOG_PRESENCE, "of which devices can be reached"),
+    LEVEL(broker, LOG_BROKER, "of the broker and devices' connections to it"),
+    IN("activity_log", file, OPTION_TEXT, activity_log, 0, 0, 0, "activity.log",
        "the activity log, one JSON object a line; \"-\": stdout; empty: none"),
-    IN(metrics, enabled, OPTION_FLAG, metrics_enabled, 0, 0, 0, NULL,
+    IN("metrics", enabled, OPTION_FLAG, metrics_enabled, 0, 0, 0, NULL,
        "serve metrics for Prometheus over HTTP, to anybody who can connect"),
-    IN(metrics, bind_address, OPTION_TEXT, metrics_bind, 1, 0, 0, "127.0.0.1",
+    IN("metrics", bind_address, OPTION_TEXT, metrics_bind, 1, 0, 0, "127.0.0.1",
        "address the metrics are served on"),
-    IN(metrics, port, OPTION_NUMBER, metrics_port, 0, 65535, 9643, NULL,
+    IN("metrics", port, OPTION_NUMBER, metrics_port, 0, 65535, 9643, NULL,
        "and the port; 0: any free port"),
-    IN(page, enabled, OPTION_FLAG, page_enabled, 0, 0, 0, NULL,
+    IN("page", enabled, OPTION_FLAG, page_enabled, 0, 0, 0, NULL,
        "serve the status page on https_port, to who signs in with a policy"),
     LIMIT(max_streams, 1, 100000, 4000, "streams at once, in all"),
     LIMIT(max_streams_per_device, 1, 100000, 1000,
@@ -108,12 +121,21 @@ static const struct option options[] = {
 };
 #define OPTION_COUNT (sizeof options / sizeof options[0])
 
-static const char *const groups[] = {"activity_log", "metrics", "page",
+static const char *const groups[] = {"log", "activity_log", "metrics", "page",
                                      "limits"};
 #define GROUP_COUNT (sizeof groups / sizeof groups[0])
 
 static const char *const level_names[] = {"", "error", "warning", "info",
                                           "debug"};
+
+/* LEVELS: it is none. */
+#define LEVELS (sizeof level_names / sizeof level_names[0])
+static unsigned level_named(const char *name) {
+  unsigned level = 0;
+  while (level < LEVELS && strcmp(name, level_names[level]) != 0)
+    level++;
+  return level;
+}
 
 static void *option_place(const struct option *option, struct config *config) {
   return (char *)config + option->offset;
@@ -170,7 +192,7 @@ void config_defaults(struct config *config) {
     else if (option->type == OPTION_HOSTS)
       default_hosts(config, option->text);
     else if (option->type == OPTION_LEVEL)
-      *(unsigned *)option_place(option, config) = DSTREAM_LOG_INFO;
+      *(unsigned *)option_place(option, config) = level_named(option->text);
     else if (option->text != NULL)
       copy_text(option_place(option, config), option->text);
   }
@@ -201,7 +223,8 @@ static int wrong(const struct option *option, struct dstream_end *error) {
     break;
   case OPTION_LEVEL:
     end_set(error, DSTREAM_EFORMAT,
-            "%s must be \"error\", \"warning\", \"info\" or \"debug\"", path);
+            "%s must be \"error\", \"warning\", \"info\"%s or \"debug\"", path,
+            option->min == 0 ? ", \"\"" : "");
     break;
   case OPTION_TEXT:
     end_set(error, DSTREAM_EFORMAT, "%s must be a %stext of at most %d bytes",
@@ -250,15 +273,12 @@ static bool read_hosts(const cJSON *list, struct config *config) {
 
 static bool read_level(const struct option *option, const cJSON *item,
                        struct config *config) {
-  if (!cJSON_IsString(item))
+  unsigned level = cJSON_IsString(item) ? level_named(item->valuestring) : 0;
+  bool none = cJSON_IsString(item) && item->valuestring[0] == '\0';
+  if (level == LEVELS || (level == 0 && !none) || level < option->min)
     return false;
-  for (unsigned i = DSTREAM_LOG_ERROR; i <= DSTREAM_LOG_DEBUG; i++) {
-    if (strcmp(item->valuestring, level_names[i]) == 0) {
-      *(unsigned *)option_place(option, config) = i;
-      return true;
-    }
-  }
-  return false;
+  *(unsigned *)option_place(option, config) = level;
+  return true;
 }
 
 static bool read_option(const struct option *option, const cJSON *item,
@@ -471,6 +491,12 @@ char *config_format(const struct config *config) {
   char *text = ok ? cJSON_Print(root) : NULL;
   cJSON_Delete(root);
   return text;
+}
+
+enum dstream_log_level config_log_level(const struct config *config,
+                                        enum log_part part) {
+  unsigned own = config->log_parts[part];
+  return (enum dstream_log_level)(own != 0 ? own : config->log_level);
 }
 
 static void help_default(const struct option *option, FILE *out) {

@@ -15,6 +15,8 @@
 
 #include <dstream/status.h>
 
+#include "hub/log.h"
+
 #define CONFIG_FILE      "hub.json"
 #define CONFIG_FILE_MAX  65536
 #define CONFIG_TEXT_SIZE 256
@@ -51,6 +53,7 @@ struct config {
   char database_file[CONFIG_TEXT_SIZE];
   char broker_program[CONFIG_TEXT_SIZE];
   unsigned log_level;                  /* enum dstream_log_level */
+  unsigned log_parts[LOG_PARTS];       /* 0: log_level; see config_log_level */
   char activity_log[CONFIG_TEXT_SIZE]; /* "-": stdout; empty: none */
   bool metrics_enabled;
   char metrics_bind[CONFIG_TEXT_SIZE];
@@ -76,6 +79,10 @@ int config_load(struct config *config, const char *path,
 /* Writes every option as JSON that config_parse takes; to be freed by the
  * caller.  NULL: out of memory. */
 char *config_format(const struct config *config);
+
+/* The level that a part of the hub logs at. */
+enum dstream_log_level config_log_level(const struct config *config,
+                                        enum log_part part);
 
 /* One line for each option: key, default, what is allowed, what it does. */
 void config_help(FILE *out);

@@ -136,7 +136,7 @@ static int connect_broker(struct front *front, struct link **out,
                                  &options, callbacks, user);
   if (status != DSTREAM_OK)
     log_limit_write(&front->refused, DSTREAM_LOG_WARNING,
-                    "mqtt: the broker can't be reached: %s",
+                    "front: mqtt: the broker can't be reached: %s",
                     dstream_status_text(status));
   return status;
 }
@@ -249,10 +249,11 @@ static size_t on_connect_data(void *user, uint8_t *data, size_t len) {
   if (status == DSTREAM_EAGAIN)
     return n;
   if (status != DSTREAM_OK) {
-    log_limit_write(&conn->front->refused, DSTREAM_LOG_WARNING,
-                    "mqtt: refused a client with a certificate: its first "
-                    "packet is no CONNECT, or longer than %d bytes",
-                    BROKER_CONNECT_MAX);
+    log_limit_write(
+        &conn->front->refused, DSTREAM_LOG_WARNING,
+        "front: mqtt: refused a client with a certificate: its first "
+        "packet is no CONNECT, or longer than %d bytes",
+        BROKER_CONNECT_MAX);
     conn_free(conn);
     return len;
   }
@@ -435,7 +436,7 @@ static size_t on_head_data(void *user, uint8_t *data, size_t len) {
 static void on_head_end(void *user, const struct dstream_end *why) {
   struct conn *conn = user;
   if (why != NULL)
-    loop_log(conn->front->loop, DSTREAM_LOG_DEBUG, "https: %s: %s",
+    loop_log(conn->front->loop, DSTREAM_LOG_DEBUG, "front: https: %s: %s",
              link_peer(conn->link), why->text);
   conn_free(conn);
 }
@@ -481,7 +482,7 @@ static void take_connection(struct listener *listener, int fd) {
     conn = conn_new(front, listener->mqtt);
   if (conn == NULL) {
     log_limit_write(&front->refused, DSTREAM_LOG_WARNING,
-                    "%s: refused a connection: %u are open already",
+                    "front: %s: refused a connection: %u are open already",
                     listener->mqtt ? "mqtt" : "https", front->count);
     close(fd);
     return;
@@ -516,8 +517,8 @@ static void on_accept(struct loop_watch *watch, unsigned events) {
     }
     if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
         errno == ENOMEM) {
-      log_limit_write(&front->refused, DSTREAM_LOG_ERROR, "can't accept: %s",
-                      strerror(errno));
+      log_limit_write(&front->refused, DSTREAM_LOG_ERROR,
+                      "front: can't accept: %s", strerror(errno));
       loop_watch_want(watch, 0);
       loop_timer_set(front->loop, &listener->pause, ACCEPT_PAUSE_MS,
                      on_accept_again);
@@ -647,7 +648,7 @@ int front_new(struct front **out, dstream_loop *loop,
   if (front == NULL)
     return DSTREAM_ENOMEM;
   front->loop = loop;
-  log_limit_init(&front->refused, loop, "refused connections", NULL);
+  log_limit_init(&front->refused, loop, "front: refused connections", NULL);
   front->options = *options;
   if (front->options.max_connections == 0)
     front->options.max_connections = DEFAULT_MAX_CONNECTIONS;

@@ -330,8 +330,9 @@ static void check_paired(struct entry *entry) {
 static void join(struct entry *entry, struct link *link,
                  struct stream_core *core, bool device) {
   struct gateway *gateway = entry->gateway;
-  loop_log(gateway->loop, DSTREAM_LOG_DEBUG, "stream %s: %s connects from %s",
-           entry->id, device ? "device" : "service", link_peer(link));
+  loop_log(gateway->loop, DSTREAM_LOG_DEBUG,
+           "gateway: stream %s: %s connects from %s", entry->id,
+           device ? "device" : "service", link_peer(link));
   relay_attach(entry->relay, device ? DEVICE : SERVICE, link, core);
   check_paired(entry);
   if (gateway->events.on_side != NULL && !entry->forgotten)
@@ -349,9 +350,10 @@ void gateway_accept(struct gateway *gateway, struct link *link,
   }
   const char *why = refuse(gateway, request, id, device, &entry);
   if (why != NULL) {
-    log_limit_write(&gateway->refused, DSTREAM_LOG_WARNING,
-                    "streaming endpoint: refused the %s side from %s: %s",
-                    device ? "device" : "service", link_peer(link), why);
+    log_limit_write(
+        &gateway->refused, DSTREAM_LOG_WARNING,
+        "gateway: streaming endpoint: refused the %s side from %s: %s",
+        device ? "device" : "service", link_peer(link), why);
     http_reply(link, 401, "WWW-Authenticate: Bearer\r\n", why);
     return;
   }
@@ -447,7 +449,8 @@ int gateway_new(struct gateway **out, dstream_loop *loop, const uint8_t *key,
   gateway->loop = loop;
   gateway->start_s = (uint64_t)time(NULL);
   gateway->start_ms = loop_now_ms();
-  log_limit_init(&gateway->refused, loop, "refused sides of streams", NULL);
+  log_limit_init(&gateway->refused, loop, "gateway: refused sides of streams",
+                 NULL);
   memcpy(gateway->key, key, sizeof gateway->key);
   gateway->options = *options;
   if (gateway->options.max_streams == 0)

@@ -234,7 +234,7 @@ static unsigned world_device_count(void *user, const char *client_id) {
 static void world_log(void *user, enum dstream_log_level level,
                       const char *text) {
   struct hub *hub = user;
-  loop_log(hub->loop, level, "%s", text);
+  loop_log(hub->loop, level, "handshake: %s", text);
 }
 
 static const struct handshake_world world = {
@@ -269,7 +269,7 @@ static void on_end(void *user, const struct gateway_report *report) {
 
 static void on_presence(void *user, const char *device_id, bool ready) {
   struct hub *hub = user;
-  loop_log(hub->loop, DSTREAM_LOG_INFO, "device %s %s", device_id,
+  loop_log(hub->loop, DSTREAM_LOG_INFO, "presence: device %s %s", device_id,
            ready ? "can be reached" : "can no longer be reached");
   settle_note(&hub->settle);
   handshake_on_presence(hub->handshake, device_id, ready);
@@ -394,12 +394,11 @@ static unsigned set_fd_limit(const struct config *config) {
 }
 
 static int make_loop(struct hub *hub) {
-  struct dstream_loop_options options = {
-      .size = sizeof options,
-      .log = hub_log_write,
-      .log_user = &hub->log,
-      .log_level = (enum dstream_log_level)hub->config->log_level,
-      .max_fds = set_fd_limit(hub->config)};
+  struct dstream_loop_options options = {.size = sizeof options,
+                                         .log = hub_log_write,
+                                         .log_user = &hub->log,
+                                         .log_level = hub_log_most(&hub->log),
+                                         .max_fds = set_fd_limit(hub->config)};
   if (loop_new(&hub->loop, &options, loop_uv_backend()) == DSTREAM_OK)
     return DSTREAM_OK;
   int status = loop_new(&hub->loop, &options, NULL);
@@ -602,6 +601,8 @@ int hub_run(const struct hub_options *options, struct dstream_end *end) {
   hub.options = options;
   hub.lock = -1;
   hub.log.fd = STDERR_FILENO;
+  for (size_t i = 0; i < LOG_PARTS; i++)
+    hub.log.level[i] = config_log_level(hub.config, (enum log_part)i);
   take_signals(&hub);
   list_names(&hub);
   int status = folder_lock(&hub.lock, end);

@@ -8,9 +8,45 @@
 
 #define LINE_SIZE 1100
 
+static const char *const part_names[LOG_PARTS] = {
+    [LOG_HUB] = "hub",         [LOG_FRONT] = "front",
+    [LOG_REST] = "rest",       [LOG_HANDSHAKE] = "handshake",
+    [LOG_GATEWAY] = "gateway", [LOG_PRESENCE] = "presence",
+    [LOG_BROKER] = "broker",
+};
+
+const char *log_part_name(enum log_part part) {
+  return part_names[part];
+}
+
+enum dstream_log_level hub_log_most(const struct hub_log *log) {
+  unsigned most = DSTREAM_LOG_ERROR;
+  for (size_t i = 0; i < LOG_PARTS; i++) {
+    unsigned level = log->level[i] != 0 ? log->level[i] : DSTREAM_LOG_DEBUG;
+    if (level > most)
+      most = level;
+  }
+  return (enum dstream_log_level)most;
+}
+
+/* The part that the text names, which is moved on past it. */
+static enum log_part take_part(const char **text) {
+  size_t len = strcspn(*text, ": ");
+  if (strncmp(*text + len, ": ", 2) != 0)
+    return LOG_HUB;
+  for (unsigned i = 0; i < LOG_PARTS; i++) {
+    if (strlen(part_names[i]) == len &&
+        strncmp(*text, part_names[i], len) == 0) {
+      *text += len + 2;
+      return (enum log_part)i;
+    }
+  }
+  return LOG_HUB;
+}
+
 /* With its line feed; the length. */
 static size_t make_line(char *out, size_t size, enum dstream_log_level level,
-                        const char *text) {
+                        enum log_part part, const char *text) {
   static const char *const names[] = {"", "error", "warning", "info", "debug"};
   struct timespec now;
   struct tm utc;
@@ -18,10 +54,9 @@ static size_t make_line(char *out, size_t size, enum dstream_log_level level,
   clock_gettime(CLOCK_REALTIME, &now);
   if (gmtime_r(&now.tv_sec, &utc) != NULL)
     strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &utc);
-  bool broker = strncmp(text, "broker: ", 8) == 0;
-  int len = snprintf(out, size - 1, "%s.%03dZ %s %s%.1000s", stamp,
+  int len = snprintf(out, size - 1, "%s.%03dZ %s %s: %.1000s", stamp,
                      (int)(now.tv_nsec / 1000000), names[level],
-                     broker ? "" : "hub: ", text);
+                     part_names[part], text);
   size_t n = len < 0 ? 0 : (size_t)len;
   if (n > size - 2)
     n = size - 2;
@@ -51,14 +86,17 @@ static bool catch_up(struct hub_log *log) {
   }
   snprintf(text, sizeof text, "%lu lines were lost: %.80s", log->lost,
            strerror(log->error));
-  size_t len = make_line(line, sizeof line, DSTREAM_LOG_WARNING, text);
+  size_t len = make_line(line, sizeof line, DSTREAM_LOG_WARNING, LOG_HUB, text);
   return put(log, line, len);
 }
 
 void hub_log_write(void *user, enum dstream_log_level level, const char *text) {
   struct hub_log *log = user;
   char line[LINE_SIZE];
-  size_t len = make_line(line, sizeof line, level, text);
+  enum log_part part = take_part(&text);
+  if (log->level[part] != 0 && level > log->level[part])
+    return;
+  size_t len = make_line(line, sizeof line, level, part, text);
   if (log->lost > 0) {
     if (!catch_up(log)) {
       log->lost++;

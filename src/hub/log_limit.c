@@ -2,6 +2,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "core/container.h"
 
@@ -22,10 +23,12 @@ void log_limit_init(struct log_limit *limit, dstream_loop *loop,
 }
 
 static void report(struct log_limit *limit) {
+  const char *colon = strstr(limit->what, ": ");
+  const char *what = colon == NULL ? limit->what : colon + 2;
   if (limit->dropped > 0)
     loop_log(limit->loop, DSTREAM_LOG_WARNING,
-             "%lu more lines about %s were left out", limit->dropped,
-             limit->what);
+             "%.*s%lu more lines about %s were left out",
+             (int)(what - limit->what), limit->what, limit->dropped, what);
   limit->dropped = 0;
 }
 

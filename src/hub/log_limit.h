@@ -29,8 +29,9 @@ struct log_limit {
   unsigned long dropped;
 };
 
-/* what: "refused connections", for the line that says how many were left out;
- * static.  options NULL: the defaults. */
+/* what: "front: refused connections", a part of hub/log.h and what the line
+ * that says how many were left out calls them; static.  options NULL: the
+ * defaults. */
 void log_limit_init(struct log_limit *limit, dstream_loop *loop,
                     const char *what, const struct log_limit_options *options);
 

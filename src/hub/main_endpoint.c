@@ -173,7 +173,7 @@ static void on_tick(struct loop_timer *timer) {
   if (endpoint->state < ENDPOINT_UP &&
       loop_now_ms() - endpoint->since_ms > CONNECT_MAX_MS) {
     loop_log(endpoint->loop, DSTREAM_LOG_WARNING,
-             "the broker does not answer the hub, trying again");
+             "broker: it does not answer the hub, trying again");
     mosquitto_disconnect(endpoint->client);
     endpoint->lost = true;
   }
@@ -194,7 +194,7 @@ static void on_connect(struct mosquitto *client, void *user, int code) {
   (void)client;
   if (code != 0) {
     loop_log(endpoint->loop, DSTREAM_LOG_WARNING,
-             "the broker refuses the hub: %s", mosquitto_connack_string(code));
+             "broker: it refuses the hub: %s", mosquitto_connack_string(code));
     endpoint->lost = true;
     return;
   }
@@ -219,8 +219,8 @@ static void take_entries(struct main_endpoint *endpoint, struct slice rest) {
     else if (presence_set(endpoint->presence, id, state == BROKER_READY) !=
              DSTREAM_OK)
       loop_log(endpoint->loop, DSTREAM_LOG_WARNING,
-               "too many devices: %.*s is treated as offline", (int)id.len,
-               id.p);
+               "presence: too many devices: %.*s is treated as offline",
+               (int)id.len, id.p);
   }
 }
 
@@ -253,7 +253,7 @@ static void on_presence(struct main_endpoint *endpoint, struct slice payload) {
   }
   if (gap) {
     loop_log(endpoint->loop, DSTREAM_LOG_WARNING,
-             "presence messages were lost, asking for all again");
+             "presence: messages were lost, asking for all again");
     ask_snapshot(endpoint);
   }
   take_entries(endpoint, rest);

@@ -58,7 +58,8 @@ static void reply_error(struct rest *rest, struct http_exchange *exchange,
                                    timeout_s, (uint64_t)time(NULL));
   if (tracking[0] == '\0')
     log_limit_write(&rest->refused, DSTREAM_LOG_INFO,
-                    "request %.8s: answered %d: %s", id, (int)code, message);
+                    "rest: request %.8s: answered %d: %s", id, (int)code,
+                    message);
   http_exchange_reply(exchange, &answer);
 }
 
@@ -144,7 +145,7 @@ static bool authorize(struct rest *rest, struct http_exchange *exchange,
   if (status == DSTREAM_OK)
     return true;
   log_limit_write(&rest->refused, DSTREAM_LOG_INFO,
-                  "request from %s refused: %s", peer,
+                  "rest: request from %s refused: %s", peer,
                   why.text[0] != '\0' ? why.text : message);
   if (status == DSTREAM_EINTERNAL)
     reply_error(rest, exchange, HUB_ERROR_UNAVAILABLE,
@@ -272,7 +273,7 @@ int rest_new(struct rest **out, dstream_loop *loop,
     return DSTREAM_ENOMEM;
   rest->loop = loop;
   rest->options = *options;
-  log_limit_init(&rest->refused, loop, "refused requests", NULL);
+  log_limit_init(&rest->refused, loop, "rest: refused requests", NULL);
   int status =
       http_server_new(&rest->server, loop, &options->http, on_request, rest);
   if (status != DSTREAM_OK) {

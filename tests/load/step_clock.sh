@@ -86,7 +86,7 @@ works "before"
 
 # ---- all of them, as on one machine: forward, and back
 
-connected='info hub: device device-7 can be reached'
+connected='info presence: device device-7 can be reached'
 for by in 3600 -3600 -3600 3600; do
   step $by "${everybody[@]}"
   works "all by $by"

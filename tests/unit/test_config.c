@@ -74,6 +74,29 @@ static void test_groups(void **state) {
   assert_true(config.page_enabled);
 }
 
+/* A part's level is its own, or log_level; its key is its name in the log. */
+static void test_log_levels(void **state) {
+  (void)state;
+  struct config config;
+  struct dstream_end error;
+  assert_int_equal(parse("{\"host\":\"h\",\"log_level\":\"warning\",\"log\":{"
+                         "\"front\":\"debug\",\"rest\":\"\"}}",
+                         &config, &error),
+                   0);
+  assert_int_equal(config_log_level(&config, LOG_FRONT), DSTREAM_LOG_DEBUG);
+  assert_int_equal(config_log_level(&config, LOG_REST), DSTREAM_LOG_WARNING);
+  assert_int_equal(config_log_level(&config, LOG_HUB), DSTREAM_LOG_WARNING);
+  for (unsigned i = 0; i < LOG_PARTS; i++) {
+    char text[128];
+    snprintf(text, sizeof text, "{\"host\":\"h\",\"log\":{\"%s\":\"error\"}}",
+             log_part_name((enum log_part)i));
+    assert_int_equal(parse(text, &config, &error), 0);
+    for (unsigned j = 0; j < LOG_PARTS; j++)
+      assert_int_equal(config_log_level(&config, (enum log_part)j),
+                       j == i ? DSTREAM_LOG_ERROR : DSTREAM_LOG_INFO);
+  }
+}
+
 /* Each mistake is named by its key, and what is allowed is said. */
 static void test_mistakes(void **state) {
   (void)state;
@@ -113,6 +136,8 @@ static void test_mistakes(void **state) {
       {"{\"host\":\"h\",\"host\":\"i\"}", "host is there twice"},
       {"{\"host\":\"h\",\"log_level\":\"loud\"}", "log_level must be"},
       {"{\"host\":\"h\",\"log_level\":3}", "log_level must be"},
+      {"{\"host\":\"h\",\"log_level\":\"\"}", "log_level must be"},
+      {"{\"host\":\"h\",\"log\":{\"rest\":\"x\"}}", "log.rest must be"},
       {"{\"host\":\"h\",\"key_file\":\"\"}", "key_file must be a non-empty"},
       {"{\"host\":\"h\",\"key_file\":\"a\\nb\"}", "key_file must be"},
       {"{\"host\":\"h\",\"aliases\":\"x\"}", "aliases must be a list"},
@@ -213,11 +238,11 @@ static void test_help(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_minimal),    cmocka_unit_test(test_all_kinds),
-      cmocka_unit_test(test_groups),     cmocka_unit_test(test_mistakes),
-      cmocka_unit_test(test_long_texts), cmocka_unit_test(test_zero_byte),
-      cmocka_unit_test(test_format),     cmocka_unit_test(test_load),
-      cmocka_unit_test(test_help),
+      cmocka_unit_test(test_minimal),   cmocka_unit_test(test_all_kinds),
+      cmocka_unit_test(test_groups),    cmocka_unit_test(test_log_levels),
+      cmocka_unit_test(test_mistakes),  cmocka_unit_test(test_long_texts),
+      cmocka_unit_test(test_zero_byte), cmocka_unit_test(test_format),
+      cmocka_unit_test(test_load),      cmocka_unit_test(test_help),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

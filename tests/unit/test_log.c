@@ -126,14 +126,43 @@ static void test_no_reader(void **state) {
   close(ends[1]);
 }
 
+/* Each part has its level; what names no part is the hub's. */
+static void test_parts(void **state) {
+  (void)state;
+  log_.level[LOG_HUB] = DSTREAM_LOG_INFO;
+  log_.level[LOG_FRONT] = DSTREAM_LOG_DEBUG;
+  log_.level[LOG_REST] = DSTREAM_LOG_ERROR;
+  static const char *const texts[] = {"front: a", "rest: b", "rest : c",
+                                      "rests: d", "rest:e",  "f"};
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+    hub_log_write(&log_, DSTREAM_LOG_DEBUG, texts[i]);
+    hub_log_write(&log_, DSTREAM_LOG_INFO, texts[i]);
+  }
+  hub_log_write(&log_, DSTREAM_LOG_ERROR, "rest: g");
+  hub_log_write(&log_, DSTREAM_LOG_DEBUG, "broker: h");
+  assert_string_equal(lines(), "debug front: a\ninfo front: a\n"
+                               "info hub: rest : c\ninfo hub: rests: d\n"
+                               "info hub: rest:e\ninfo hub: f\n"
+                               "error rest: g\ndebug broker: h\n");
+}
+
+static void test_most(void **state) {
+  (void)state;
+  for (size_t i = 0; i < LOG_PARTS; i++)
+    log_.level[i] = DSTREAM_LOG_WARNING;
+  assert_int_equal(hub_log_most(&log_), DSTREAM_LOG_WARNING);
+  log_.level[LOG_BROKER] = DSTREAM_LOG_ERROR;
+  assert_int_equal(hub_log_most(&log_), DSTREAM_LOG_WARNING);
+  log_.level[LOG_GATEWAY] = DSTREAM_LOG_DEBUG;
+  assert_int_equal(hub_log_most(&log_), DSTREAM_LOG_DEBUG);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(test_lines),
-      TEST(test_lost),
-      TEST(test_cut),
-      TEST(test_no_reader),
+      TEST(test_lines),     TEST(test_lost),  TEST(test_cut),
+      TEST(test_no_reader), TEST(test_parts), TEST(test_most),
   };
   signal(SIGXFSZ, SIG_IGN);
   signal(SIGPIPE, SIG_IGN);

@@ -22,7 +22,7 @@ static void take_line(void *user, enum dstream_log_level level,
   struct log *log = user;
   unsigned long n = 0;
   int end = 0;
-  sscanf(text, "%lu more lines about noise were left out%n", &n, &end);
+  sscanf(text, "rest: %lu more lines about noise were left out%n", &n, &end);
   if (end == 0) {
     log->lines++;
     snprintf(log->last, sizeof log->last, "%s", text);
@@ -57,7 +57,7 @@ static void a_flood_is_cut_and_counted(void **state) {
   struct log log;
   struct log_limit limit;
   new_log(&log, DSTREAM_LOG_INFO);
-  log_limit_init(&limit, log.loop, "noise", &few);
+  log_limit_init(&limit, log.loop, "rest: noise", &few);
   write_many(&limit, 20);
   assert_int_equal(log.lines, 20);
   assert_string_equal(log.last, "noise 19");
@@ -86,7 +86,7 @@ static void the_end_tells_what_is_left(void **state) {
   struct log_limit_options options = few;
   options.report_ms = 3600000;
   new_log(&log, DSTREAM_LOG_INFO);
-  log_limit_init(&limit, log.loop, "noise", &options);
+  log_limit_init(&limit, log.loop, "rest: noise", &options);
   write_many(&limit, 100);
   log_limit_end(&limit);
   assert_int_equal(log.reports, 1);
@@ -104,7 +104,7 @@ static void lines_that_nobody_sees_cost_nothing(void **state) {
   struct log log;
   struct log_limit limit;
   new_log(&log, DSTREAM_LOG_WARNING);
-  log_limit_init(&limit, log.loop, "noise", &few);
+  log_limit_init(&limit, log.loop, "rest: noise", &few);
   write_many(&limit, 1000);
   log_limit_write(&limit, DSTREAM_LOG_WARNING, "%s", "100 %s");
   assert_int_equal(log.lines, 1);
