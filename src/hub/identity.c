@@ -12,13 +12,14 @@
 #include "core/crypto.h"
 #include "core/end.h"
 
-#define SCHEMA_VERSION 2
+#define SCHEMA_VERSION 3
 #define BUSY_WRITER_MS 5000
 #define BUSY_READER_MS 100
 
 struct identity_store {
   sqlite3 *db;
   sqlite3_stmt *device_get;
+  sqlite3_stmt *device_add; /* NULL until it is needed */
   sqlite3_stmt *policy_get;
   sqlite3_stmt *group_match;
   sqlite3_stmt *data_version;
@@ -35,6 +36,17 @@ struct identity_store {
   " secondary_key BLOB NOT NULL) WITHOUT ROWID;"                               \
   "PRAGMA user_version=2;"
 
+#define NEW_TAG "lower(hex(randomblob(8)))"
+
+/* What version 3 adds to version 2. */
+#define SCHEMA_3                                                               \
+  "ALTER TABLE devices ADD COLUMN generation TEXT NOT NULL DEFAULT '';"        \
+  "ALTER TABLE devices ADD COLUMN etag TEXT NOT NULL DEFAULT '';"              \
+  "ALTER TABLE devices ADD COLUMN status_reason TEXT NOT NULL DEFAULT '';"     \
+  "ALTER TABLE devices ADD COLUMN status_updated INTEGER NOT NULL DEFAULT 0;"  \
+  "UPDATE devices SET generation = " NEW_TAG ", etag = " NEW_TAG ";"           \
+  "PRAGMA user_version=3;"
+
 static const char schema[] =
     "PRAGMA journal_mode=WAL;"
     "BEGIN IMMEDIATE;"
@@ -43,11 +55,11 @@ static const char schema[] =
     " enabled INTEGER NOT NULL, created INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE policies(name TEXT PRIMARY KEY NOT NULL,"
     " primary_key BLOB NOT NULL, secondary_key BLOB NOT NULL,"
-    " rights INTEGER NOT NULL) WITHOUT ROWID;" SCHEMA_2 "COMMIT;";
+    " rights INTEGER NOT NULL) WITHOUT ROWID;" SCHEMA_2 SCHEMA_3 "COMMIT;";
 
 #define DEVICE_COLUMNS                                                         \
   "id, primary_key, secondary_key, enabled, created, auth, thumbprint,"        \
-  " thumbprint2"
+  " thumbprint2, status_updated, status_reason, generation, etag"
 #define GROUP_COLUMNS "name, prefix, primary_key, secondary_key"
 
 /* ---- helpers ---- */
@@ -113,21 +125,29 @@ static void rewind_statement(sqlite3_stmt *stmt) {
   sqlite3_clear_bindings(stmt);
 }
 
+static int status_of(int rc) {
+  switch (rc) {
+  case SQLITE_DONE:
+  case SQLITE_OK:
+    return DSTREAM_OK;
+  case SQLITE_CONSTRAINT:
+    return DSTREAM_ESTATE;
+  case SQLITE_FULL:
+    return DSTREAM_ESYSTEM;
+  default:
+    return DSTREAM_EINTERNAL;
+  }
+}
+
 /* Runs a statement that returns no rows and finalizes it.  *changed (may be
  * NULL) is the number of rows it touched. */
 static int finish(struct identity_store *store, sqlite3_stmt *stmt,
                   int *changed) {
   int rc = sqlite3_step(stmt);
   sqlite3_finalize(stmt);
-  if (rc == SQLITE_CONSTRAINT)
-    return DSTREAM_ESTATE;
-  if (rc == SQLITE_FULL)
-    return DSTREAM_ESYSTEM;
-  if (rc != SQLITE_DONE)
-    return DSTREAM_EINTERNAL;
-  if (changed != NULL)
+  if (rc == SQLITE_DONE && changed != NULL)
     *changed = sqlite3_changes(store->db);
-  return DSTREAM_OK;
+  return status_of(rc);
 }
 
 static sqlite3_stmt *prepare(sqlite3 *db, const char *sql) {
@@ -163,6 +183,17 @@ static int read_version(sqlite3 *db) {
   return version;
 }
 
+static const char *const steps[] = {NULL, SCHEMA_2, SCHEMA_3};
+
+/* All of it or nothing. */
+static int migrate_all(sqlite3 *db) {
+  int rc = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+  for (int version = read_version(db);
+       rc == SQLITE_OK && version > 0 && version < SCHEMA_VERSION; version++)
+    rc = sqlite3_exec(db, steps[version], NULL, NULL, NULL);
+  return rc == SQLITE_OK ? sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) : rc;
+}
+
 /* On a connection of its own, as the one at hand may only read.  Of two
  * programs at a time one does it, and the other looks again. */
 static void migrate(const char *path) {
@@ -170,12 +201,8 @@ static void migrate(const char *path) {
   if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
                       NULL) == SQLITE_OK) {
     sqlite3_busy_timeout(db, BUSY_WRITER_MS);
-    sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
-    if (read_version(db) == 1 &&
-        sqlite3_exec(db, SCHEMA_2, NULL, NULL, NULL) != SQLITE_OK)
+    if (migrate_all(db) != SQLITE_OK)
       sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
-    else
-      sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
   }
   sqlite3_close(db);
 }
@@ -183,7 +210,8 @@ static void migrate(const char *path) {
 static int check_version(sqlite3 *db, const char *path,
                          struct dstream_end *end) {
   int version = read_version(db);
-  if (version == 1) {
+  bool older = version > 0 && version < SCHEMA_VERSION;
+  if (older) {
     migrate(path);
     version = read_version(db);
   }
@@ -193,7 +221,7 @@ static int check_version(sqlite3 *db, const char *path,
     end_set(end, DSTREAM_EFORMAT,
             "%.120s was written by a newer dstream-hub (version %d): use that",
             path, version);
-  else if (version == 1)
+  else if (older)
     end_set(end, DSTREAM_EFORMAT,
             "%.120s is of an older version and can't be written to", path);
   else
@@ -265,6 +293,7 @@ void identity_close(struct identity_store *store) {
   if (store == NULL)
     return;
   sqlite3_finalize(store->device_get);
+  sqlite3_finalize(store->device_add);
   sqlite3_finalize(store->policy_get);
   sqlite3_finalize(store->group_match);
   sqlite3_finalize(store->data_version);
@@ -362,10 +391,48 @@ static bool thumbprint_valid(const char *text, bool may_be_empty) {
          (identity_thumbprint(text, same) && strcmp(text, same) == 0);
 }
 
+/* Of a UTF-8 sequence, by its first byte; 0: that begins none. */
+static size_t sequence_len(unsigned char first) {
+  if (first < 0x80)
+    return 1;
+  if (first < 0xc0 || first >= 0xf8)
+    return 0;
+  return first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+}
+
+/* The length of a character that may be shown (RFC 3629); 0: it is none. */
+static size_t character(const unsigned char *p) {
+  static const uint32_t least[] = {0, 0x20, 0xa0, 0x800, 0x10000};
+  size_t len = sequence_len(*p);
+  uint32_t code = len == 1 ? *p : *p & (0x7fu >> len);
+  for (size_t i = 1; i < len; i++) {
+    if ((p[i] & 0xc0) != 0x80)
+      return 0;
+    code = code << 6 | (p[i] & 0x3f);
+  }
+  bool surrogate = code >= 0xd800 && code < 0xe000;
+  return code < least[len] || code > 0x10ffff || code == 0x7f || surrogate
+             ? 0
+             : len;
+}
+
+bool identity_reason_valid(const char *reason) {
+  const unsigned char *p = (const unsigned char *)reason;
+  size_t step = 1;
+  while (*p != '\0' && step > 0) {
+    step = character(p);
+    p += step;
+  }
+  return step > 0 && (const char *)p - reason <= IDENTITY_REASON_MAX;
+}
+
 static bool device_valid(const struct identity_device *device) {
   struct slice id = {device->id, strnlen(device->id, sizeof device->id)};
   if (!conn_string_id_valid(id) || !key_valid(&device->primary) ||
-      !key_valid(&device->secondary) || device->auth > IDENTITY_GROUP)
+      !key_valid(&device->secondary) || device->auth > IDENTITY_GROUP ||
+      memchr(device->status_reason, '\0', sizeof device->status_reason) ==
+          NULL ||
+      !identity_reason_valid(device->status_reason))
     return false;
   return device->auth != IDENTITY_THUMBPRINT ||
          (thumbprint_valid(device->thumbprint[0], false) &&
@@ -378,26 +445,20 @@ static bool read_device(sqlite3_stmt *stmt, struct identity_device *out) {
       !read_key(stmt, 1, &out->primary) ||
       !read_key(stmt, 2, &out->secondary) ||
       !read_text(stmt, 6, out->thumbprint[0], sizeof out->thumbprint[0]) ||
-      !read_text(stmt, 7, out->thumbprint[1], sizeof out->thumbprint[1]))
+      !read_text(stmt, 7, out->thumbprint[1], sizeof out->thumbprint[1]) ||
+      !read_text(stmt, 9, out->status_reason, sizeof out->status_reason) ||
+      !read_text(stmt, 10, out->generation, sizeof out->generation) ||
+      !read_text(stmt, 11, out->etag, sizeof out->etag))
     return false;
   out->enabled = sqlite3_column_int(stmt, 3) != 0;
   out->created_s = sqlite3_column_int64(stmt, 4);
   out->auth = (enum identity_auth)sqlite3_column_int(stmt, 5);
+  out->status_s = sqlite3_column_int64(stmt, 8);
   return device_valid(out);
 }
 
-static int write_device(struct identity_store *store,
-                        const struct identity_device *device, bool replace) {
-  sqlite3_stmt *stmt = prepare(
-      store->db, replace ? "INSERT INTO devices(" DEVICE_COLUMNS ")"
-                           " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
-                           " ON CONFLICT(id) DO UPDATE SET primary_key = ?2,"
-                           " secondary_key = ?3, enabled = ?4, auth = ?6,"
-                           " thumbprint = ?7, thumbprint2 = ?8"
-                         : "INSERT INTO devices(" DEVICE_COLUMNS ")"
-                           " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)");
-  if (stmt == NULL)
-    return DSTREAM_EINTERNAL;
+static void bind_device(sqlite3_stmt *stmt,
+                        const struct identity_device *device) {
   bind_text(stmt, 1, device->id);
   bind_key(stmt, 2, &device->primary);
   bind_key(stmt, 3, &device->secondary);
@@ -406,7 +467,60 @@ static int write_device(struct identity_store *store,
   sqlite3_bind_int(stmt, 6, (int)device->auth);
   bind_text(stmt, 7, device->thumbprint[0]);
   bind_text(stmt, 8, device->thumbprint[1]);
+  sqlite3_bind_int64(stmt, 9, device->status_s);
+  bind_text(stmt, 10, device->status_reason);
+  bind_text(stmt, 11, device->generation);
+  bind_text(stmt, 12, device->etag);
+}
+
+#define INSERT_DEVICE                                                          \
+  "INSERT INTO devices(" DEVICE_COLUMNS ")"                                    \
+  " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
+
+/* Kept for the next one, as there may be many.  It forgets the key at once. */
+static int write_new(struct identity_store *store,
+                     const struct identity_device *device) {
+  if (store->device_add == NULL)
+    store->device_add = prepare(store->db, INSERT_DEVICE);
+  if (store->device_add == NULL)
+    return DSTREAM_EINTERNAL;
+  bind_device(store->device_add, device);
+  int rc = sqlite3_step(store->device_add);
+  rewind_statement(store->device_add);
+  return status_of(rc);
+}
+
+static int write_device(struct identity_store *store,
+                        const struct identity_device *device) {
+  sqlite3_stmt *stmt = prepare(
+      store->db, INSERT_DEVICE
+      " ON CONFLICT(id) DO UPDATE SET primary_key = ?2, secondary_key = ?3,"
+      " status_updated ="
+      " CASE WHEN enabled <> ?4 THEN ?9 ELSE status_updated END,"
+      " enabled = ?4, auth = ?6, thumbprint = ?7, thumbprint2 = ?8,"
+      " status_reason = ?10, etag = ?12");
+  if (stmt == NULL)
+    return DSTREAM_EINTERNAL;
+  bind_device(stmt, device);
   return finish(store, stmt, NULL);
+}
+
+static int make_tag(char tag[IDENTITY_TAG_SIZE]) {
+  uint8_t bytes[(IDENTITY_TAG_SIZE - 1) / 2];
+  int status = crypto_random(bytes, sizeof bytes);
+  for (size_t i = 0; i < sizeof bytes; i++)
+    snprintf(tag + 2 * i, 3, "%02x", bytes[i]);
+  return status;
+}
+
+static int make_tags(struct identity_device *device) {
+  int status = make_tag(device->generation);
+  return status == DSTREAM_OK ? make_tag(device->etag) : status;
+}
+
+int identity_make_keys(struct identity_device *device) {
+  int status = new_key(&device->primary);
+  return status == DSTREAM_OK ? new_key(&device->secondary) : status;
 }
 
 /* With two new keys, which the table wants of every device. */
@@ -415,12 +529,12 @@ static int insert_device(struct identity_store *store,
   if (!conn_string_id_valid(slice_of(id)))
     return DSTREAM_EINVAL;
   memcpy(device->id, id, strlen(id) + 1);
-  int status = new_key(&device->primary);
+  int status = identity_make_keys(device);
   if (status == DSTREAM_OK)
-    status = new_key(&device->secondary);
+    status = make_tags(device);
   if (status == DSTREAM_OK && !device_valid(device))
     status = DSTREAM_EINVAL;
-  return status == DSTREAM_OK ? write_device(store, device, false) : status;
+  return status == DSTREAM_OK ? write_new(store, device) : status;
 }
 
 int identity_add(struct identity_store *store, const char *id, int64_t now_s,
@@ -453,8 +567,29 @@ int identity_add_x509(struct identity_store *store, const char *id,
 
 int identity_put(struct identity_store *store,
                  const struct identity_device *device) {
-  return device_valid(device) ? write_device(store, device, true)
-                              : DSTREAM_EINVAL;
+  if (!device_valid(device))
+    return DSTREAM_EINVAL;
+  struct identity_device tagged = *device;
+  int status = make_tags(&tagged);
+  if (status == DSTREAM_OK)
+    status = write_device(store, &tagged);
+  identity_device_wipe(&tagged);
+  return status;
+}
+
+int identity_begin(struct identity_store *store) {
+  return status_of(
+      sqlite3_exec(store->db, "BEGIN IMMEDIATE", NULL, NULL, NULL));
+}
+
+int identity_commit(struct identity_store *store) {
+  return status_of(sqlite3_exec(store->db, "COMMIT", NULL, NULL, NULL));
+}
+
+/* Some failures have rolled back already. */
+void identity_rollback(struct identity_store *store) {
+  if (!sqlite3_get_autocommit(store->db))
+    sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
 }
 
 /* Runs a statement with one text that must touch a row, and finalizes it. */
@@ -484,16 +619,22 @@ static int has_group(struct identity_store *store, const char *id) {
 
 int identity_set_enabled(struct identity_store *store, const char *id,
                          bool enabled, int64_t now_s) {
-  sqlite3_stmt *stmt = prepare(
-      store->db, enabled ? "UPDATE devices SET enabled = 1 WHERE id = ?1"
-                         : "UPDATE devices SET enabled = 0 WHERE id = ?1");
+  sqlite3_stmt *stmt =
+      prepare(store->db, "UPDATE devices SET enabled = ?2, etag = " NEW_TAG
+                         ", status_updated = CASE WHEN enabled <> ?2 THEN ?3"
+                         " ELSE status_updated END WHERE id = ?1");
+  if (stmt != NULL) {
+    sqlite3_bind_int(stmt, 2, enabled);
+    sqlite3_bind_int64(stmt, 3, now_s);
+  }
   int status = change_one(store, stmt, id);
   if (status != DSTREAM_ENOTFOUND)
     return status;
   status = has_group(store, id);
   if (status != DSTREAM_OK || enabled)
     return status;
-  struct identity_device device = {.created_s = now_s, .auth = IDENTITY_GROUP};
+  struct identity_device device = {
+      .created_s = now_s, .status_s = now_s, .auth = IDENTITY_GROUP};
   status = insert_device(store, &device, id);
   identity_device_wipe(&device);
   return status;
@@ -526,12 +667,12 @@ int identity_new_key(struct identity_store *store, const char *id,
   identity_device_wipe(&device);
   if (!has_keys)
     return DSTREAM_ESTATE;
-  sqlite3_stmt *stmt =
-      prepare(store->db, which == IDENTITY_PRIMARY
-                             ? "UPDATE devices SET primary_key = ?2"
-                               " WHERE id = ?1 AND auth = 0"
-                             : "UPDATE devices SET secondary_key = ?2"
-                               " WHERE id = ?1 AND auth = 0");
+  sqlite3_stmt *stmt = prepare(
+      store->db, which == IDENTITY_PRIMARY
+                     ? "UPDATE devices SET primary_key = ?2,"
+                       " etag = " NEW_TAG " WHERE id = ?1 AND auth = 0"
+                     : "UPDATE devices SET secondary_key = ?2,"
+                       " etag = " NEW_TAG " WHERE id = ?1 AND auth = 0");
   return write_key(store, stmt, id, out);
 }
 
@@ -591,6 +732,19 @@ int identity_list(struct identity_store *store, const char *after, size_t limit,
   }
   sqlite3_finalize(stmt);
   return rc == SQLITE_DONE || rc == SQLITE_ROW ? DSTREAM_OK : DSTREAM_EINTERNAL;
+}
+
+int identity_count(struct identity_store *store, size_t *devices,
+                   size_t *disabled) {
+  sqlite3_stmt *stmt =
+      prepare(store->db, "SELECT count(*), total(enabled = 0) FROM devices");
+  int rc = stmt == NULL ? SQLITE_ERROR : sqlite3_step(stmt);
+  if (rc == SQLITE_ROW) {
+    *devices = (size_t)sqlite3_column_int64(stmt, 0);
+    *disabled = (size_t)sqlite3_column_int64(stmt, 1);
+  }
+  sqlite3_finalize(stmt);
+  return rc == SQLITE_ROW ? DSTREAM_OK : DSTREAM_EINTERNAL;
 }
 
 /* ---- groups ---- */

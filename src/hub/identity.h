@@ -28,6 +28,8 @@
 #define IDENTITY_SHA1_LEN        20
 #define IDENTITY_SHA256_LEN      32
 #define IDENTITY_THUMBPRINT_SIZE (2 * IDENTITY_SHA256_LEN + 1)
+#define IDENTITY_TAG_SIZE        17  /* 16 hex digits and the zero */
+#define IDENTITY_REASON_MAX      128 /* bytes, as Azure's status reasons */
 
 /* What a policy allows, by Azure's names. */
 enum identity_right {
@@ -66,6 +68,13 @@ struct identity_device {
   char thumbprint[2][IDENTITY_THUMBPRINT_SIZE];
   bool enabled;
   int64_t created_s; /* Unix seconds */
+  int64_t status_s;  /* `enabled` last changed; 0: never */
+  char status_reason[IDENTITY_REASON_MAX + 1]; /* why, in an operator's words */
+  /* The store's: random, for people who change devices from several places. The
+   * etag is new after each change, the generation when the id was added anew.
+   */
+  char generation[IDENTITY_TAG_SIZE];
+  char etag[IDENTITY_TAG_SIZE];
 };
 
 /* Devices whose ids begin with the prefix, without an entry for each: a
@@ -162,11 +171,27 @@ int identity_add_x509(struct identity_store *store, const char *id,
  * case, colons between them or not. */
 bool identity_thumbprint(const char *text, char out[IDENTITY_THUMBPRINT_SIZE]);
 
-/* Adds a device, or replaces one with the same id (its `created_s` stays), with
- * what it brings.  DSTREAM_EINVAL: an id or a key length that is out of bounds,
- * a thumbprint that is none. */
+/* Adds a device, or replaces one with the same id, with what it brings but for
+ * generation and etag, which are the store's; a replaced one's created_s stays,
+ * and its status_s too unless `enabled` changed.  DSTREAM_EINVAL: an id or a
+ * key length that is out of bounds, a thumbprint that is none, a reason that is
+ * no plain text. */
 int identity_put(struct identity_store *store,
                  const struct identity_device *device);
+
+/* Two new keys, for identity_put.  DSTREAM_EINTERNAL. */
+int identity_make_keys(struct identity_device *device);
+
+/* Whether a text can be a status_reason: UTF-8 without control characters. */
+bool identity_reason_valid(const char *reason);
+
+/* What is changed from begin to commit is there as a whole or not at all, and
+ * costs one wait for the disk; nobody else can write meanwhile, so be quick.
+ * After DSTREAM_EINTERNAL or DSTREAM_ESYSTEM of anything in between, and of
+ * commit itself, roll back. */
+int identity_begin(struct identity_store *store);
+int identity_commit(struct identity_store *store);
+void identity_rollback(struct identity_store *store);
 
 /* Disables or enables a device.  Disabling a group's device makes an entry for
  * it.  DSTREAM_ENOTFOUND. */
@@ -193,6 +218,10 @@ int identity_get(struct identity_store *store, const char *id,
 int identity_list(struct identity_store *store, const char *after, size_t limit,
                   bool (*fn)(void *user, const struct identity_device *device),
                   void *user);
+
+/* How many devices have an entry. */
+int identity_count(struct identity_store *store, size_t *devices,
+                   size_t *disabled);
 
 /* Overwrites the keys. */
 void identity_device_wipe(struct identity_device *device);

@@ -642,40 +642,231 @@ static void test_groups_are_bounded(void **state) {
   assert_int_equal(count, 2); /* g1, g12 */
 }
 
-/* A database that an older version has made, with what it had. */
-static void test_older_database(void **state) {
+/* ---- databases that older versions have made, with what they had ---- */
+
+#define VERSION_1                                                              \
+  "PRAGMA journal_mode=WAL;"                                                   \
+  "CREATE TABLE devices(id TEXT PRIMARY KEY NOT NULL,"                         \
+  " primary_key BLOB NOT NULL, secondary_key BLOB NOT NULL,"                   \
+  " enabled INTEGER NOT NULL, created INTEGER NOT NULL) WITHOUT ROWID;"        \
+  "CREATE TABLE policies(name TEXT PRIMARY KEY NOT NULL,"                      \
+  " primary_key BLOB NOT NULL, secondary_key BLOB NOT NULL,"                   \
+  " rights INTEGER NOT NULL) WITHOUT ROWID;"
+#define VERSION_2                                                              \
+  "ALTER TABLE devices ADD COLUMN auth INTEGER NOT NULL DEFAULT 0;"            \
+  "ALTER TABLE devices ADD COLUMN thumbprint TEXT NOT NULL DEFAULT '';"        \
+  "ALTER TABLE devices ADD COLUMN thumbprint2 TEXT NOT NULL DEFAULT '';"       \
+  "CREATE TABLE key_groups(name TEXT PRIMARY KEY NOT NULL,"                    \
+  " prefix TEXT NOT NULL, primary_key BLOB NOT NULL,"                          \
+  " secondary_key BLOB NOT NULL) WITHOUT ROWID;"
+#define OLD_DEVICES                                                            \
+  "INSERT INTO devices(id, primary_key, secondary_key, enabled, created)"      \
+  " VALUES('old', zeroblob(32), randomblob(16), 1, 7);"                        \
+  "INSERT INTO devices(id, primary_key, secondary_key, enabled, created)"      \
+  " VALUES('other', zeroblob(32), zeroblob(64), 0, 8);"
+
+static struct identity_store *migrated(void **state, const char *sql) {
   struct identity_store *store = NULL;
-  struct identity_device device;
+  struct identity_device device, other;
   sqlite3 *db = NULL;
   identity_close(*state);
   *state = NULL;
   unlink(path);
   assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-  assert_int_equal(
-      sqlite3_exec(
-          db,
-          "PRAGMA journal_mode=WAL;"
-          "CREATE TABLE devices(id TEXT PRIMARY KEY NOT NULL,"
-          " primary_key BLOB NOT NULL, secondary_key BLOB NOT NULL,"
-          " enabled INTEGER NOT NULL, created INTEGER NOT NULL) WITHOUT ROWID;"
-          "CREATE TABLE policies(name TEXT PRIMARY KEY NOT NULL,"
-          " primary_key BLOB NOT NULL, secondary_key BLOB NOT NULL,"
-          " rights INTEGER NOT NULL) WITHOUT ROWID;"
-          "INSERT INTO devices VALUES('old', zeroblob(32), zeroblob(32), 1, 7);"
-          "PRAGMA user_version=1;",
-          NULL, NULL, NULL),
-      SQLITE_OK);
+  assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
   sqlite3_close(db);
+  char etag[IDENTITY_TAG_SIZE] = "";
   for (int i = 0; i < 2; i++) {
     assert_int_equal(identity_open(&store, path, i == 0, NULL), DSTREAM_OK);
     assert_int_equal(identity_get(store, "old", &device), DSTREAM_OK);
     assert_int_equal(device.created_s, 7);
     assert_int_equal(device.auth, IDENTITY_KEYS);
-    if (i == 0)
+    assert_true(device.enabled);
+    assert_int_equal(device.secondary.len, 16);
+    assert_int_equal(device.status_s, 0);
+    assert_string_equal(device.status_reason, "");
+    assert_int_equal(strlen(device.generation), IDENTITY_TAG_SIZE - 1);
+    assert_int_equal(strlen(device.etag), IDENTITY_TAG_SIZE - 1);
+    assert_int_equal(identity_get(store, "other", &other), DSTREAM_OK);
+    assert_false(other.enabled);
+    assert_string_not_equal(device.etag, other.etag);
+    assert_string_not_equal(device.generation, other.generation);
+    if (i == 0) {
+      memcpy(etag, device.etag, sizeof etag);
       identity_close(store);
+    }
   }
+  assert_string_equal(device.etag, etag); /* it was done once */
+  return store;
+}
+
+static void test_version_1(void **state) {
+  struct identity_store *store =
+      migrated(state, VERSION_1 OLD_DEVICES "PRAGMA user_version=1;");
   assert_int_equal(identity_group_add(store, "g", ""), DSTREAM_OK);
   *state = store;
+}
+
+static void test_version_2(void **state) {
+  struct identity_store *store = migrated(
+      state, VERSION_1 OLD_DEVICES VERSION_2
+      "INSERT INTO key_groups VALUES('g', 'g-', zeroblob(32), zeroblob(32));"
+      "INSERT INTO devices VALUES('x', zeroblob(32), zeroblob(32), 1, 9, 2,"
+      " '', '');"
+      "PRAGMA user_version=2;");
+  struct identity_group group;
+  struct identity_device device;
+  assert_int_equal(identity_group_get(store, "g", &group), DSTREAM_OK);
+  assert_string_equal(group.prefix, "g-");
+  assert_int_equal(identity_get(store, "x", &device), DSTREAM_OK);
+  assert_int_equal(device.auth, IDENTITY_CA);
+  *state = store;
+}
+
+/* Half of a step is none: the next program begins anew. */
+static void test_broken_version(void **state) {
+  struct identity_store *store = NULL;
+  struct dstream_end end;
+  sqlite3 *db = NULL;
+  identity_close(*state);
+  *state = NULL;
+  unlink(path);
+  assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+  /* A column of version 3 is there already: its step fails. */
+  assert_int_equal(
+      sqlite3_exec(db,
+                   VERSION_1 OLD_DEVICES
+                   "ALTER TABLE devices ADD COLUMN status_updated INTEGER;"
+                   "PRAGMA user_version=1;",
+                   NULL, NULL, NULL),
+      SQLITE_OK);
+  assert_int_equal(identity_open(&store, path, false, &end), DSTREAM_EFORMAT);
+  sqlite3_stmt *stmt = NULL;
+  assert_int_equal(
+      sqlite3_prepare_v2(db, "SELECT thumbprint FROM devices", -1, &stmt, NULL),
+      SQLITE_ERROR); /* version 2's was taken back */
+  sqlite3_close(db);
+}
+
+/* ---- tags, reasons, transactions ---- */
+
+static void get(struct identity_store *store, const char *id,
+                struct identity_device *device) {
+  assert_int_equal(identity_get(store, id, device), DSTREAM_OK);
+}
+
+static void assert_new_etag(struct identity_store *store,
+                            struct identity_device *device) {
+  char old[IDENTITY_TAG_SIZE];
+  char generation[IDENTITY_TAG_SIZE];
+  memcpy(old, device->etag, sizeof old);
+  memcpy(generation, device->generation, sizeof generation);
+  get(store, device->id, device);
+  assert_string_not_equal(device->etag, old);
+  assert_string_equal(device->generation, generation);
+}
+
+static void test_tags(void **state) {
+  struct identity_device device;
+  char generation[IDENTITY_TAG_SIZE];
+  assert_int_equal(identity_add(*state, "dev", NOW, &device), DSTREAM_OK);
+  assert_int_equal(device.status_s, 0);
+  assert_int_equal(identity_set_enabled(*state, "dev", false, NOW + 5),
+                   DSTREAM_OK);
+  assert_new_etag(*state, &device);
+  assert_int_equal(device.status_s, NOW + 5);
+  assert_int_equal(identity_set_enabled(*state, "dev", false, NOW + 6),
+                   DSTREAM_OK);
+  assert_new_etag(*state, &device);
+  assert_int_equal(device.status_s, NOW + 5); /* it was disabled before */
+  for (int i = 0; i < 2; i++) {
+    assert_int_equal(
+        identity_new_key(*state, "dev", (enum identity_which)i, NULL),
+        DSTREAM_OK);
+    assert_new_etag(*state, &device);
+  }
+  snprintf(device.etag, sizeof device.etag, "mine");
+  snprintf(device.status_reason, sizeof device.status_reason, "b\xc3\xb6se");
+  device.status_s = NOW + 7;
+  assert_int_equal(identity_put(*state, &device), DSTREAM_OK);
+  snprintf(device.generation, sizeof device.generation, "%s", "");
+  get(*state, "dev", &device);
+  assert_string_not_equal(device.etag, "mine");
+  assert_string_equal(device.status_reason, "b\xc3\xb6se");
+  assert_int_equal(device.status_s, NOW + 5);
+  device.enabled = true;
+  device.status_s = NOW + 8;
+  assert_int_equal(identity_put(*state, &device), DSTREAM_OK);
+  assert_new_etag(*state, &device);
+  assert_int_equal(device.status_s, NOW + 8);
+  memcpy(generation, device.generation, sizeof generation);
+  assert_int_equal(identity_remove(*state, "dev"), DSTREAM_OK);
+  assert_int_equal(identity_put(*state, &device), DSTREAM_OK);
+  get(*state, "dev", &device);
+  assert_string_not_equal(device.generation, generation);
+}
+
+static void test_reasons(void **state) {
+  char longest[IDENTITY_REASON_MAX + 2];
+  memset(longest, 'r', sizeof longest);
+  longest[IDENTITY_REASON_MAX + 1] = '\0';
+  (void)state;
+  assert_false(identity_reason_valid(longest));
+  longest[IDENTITY_REASON_MAX] = '\0';
+  assert_true(identity_reason_valid(longest));
+  static const char *const good[] = {"",
+                                     "\"quoted\" \\",
+                                     "\xc2\xa0",
+                                     "\xe2\x82\xac",
+                                     "\xed\x9f\xbf",
+                                     "\xf0\x9f\x98\x80",
+                                     "\xf4\x8f\xbf\xbf"};
+  static const char *const bad[] = {"a\nb",
+                                    "\x7f",
+                                    "\x80",
+                                    "\xc2",
+                                    "\xc2\x80",
+                                    "\xc0\x80",
+                                    "\xe0\x80\x80",
+                                    "\xed\xa0\x80",
+                                    "\xf4\x90\x80\x80",
+                                    "\xf8\x88\x80\x80\x80",
+                                    "\xe2\x82",
+                                    "\xff"};
+  for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+    assert_true(identity_reason_valid(good[i]));
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    if (identity_reason_valid(bad[i]))
+      fail_msg("bad %zu", i);
+  }
+}
+
+static void test_transactions(void **state) {
+  struct identity_store *reader = NULL;
+  size_t devices = 0, disabled = 0;
+  assert_int_equal(identity_open(&reader, path, true, NULL), DSTREAM_OK);
+  assert_int_equal(identity_begin(*state), DSTREAM_OK);
+  assert_int_equal(identity_add(*state, "a", NOW, NULL), DSTREAM_OK);
+  assert_int_equal(identity_add(*state, "a", NOW, NULL), DSTREAM_ESTATE);
+  assert_int_equal(identity_add(*state, "b", NOW, NULL), DSTREAM_OK);
+  assert_int_equal(identity_remove(*state, "c"), DSTREAM_ENOTFOUND);
+  assert_int_equal(identity_count(reader, &devices, &disabled), DSTREAM_OK);
+  assert_int_equal(devices, 0);
+  assert_int_equal(identity_commit(*state), DSTREAM_OK);
+  assert_int_equal(identity_count(reader, &devices, &disabled), DSTREAM_OK);
+  assert_int_equal(devices, 2);
+  assert_int_equal(disabled, 0);
+  assert_int_equal(identity_begin(*state), DSTREAM_OK);
+  assert_int_equal(identity_remove(*state, "a"), DSTREAM_OK);
+  assert_int_equal(identity_set_enabled(*state, "b", false, NOW), DSTREAM_OK);
+  identity_rollback(*state);
+  identity_rollback(*state);
+  assert_int_equal(identity_count(reader, &devices, &disabled), DSTREAM_OK);
+  assert_true(devices == 2 && disabled == 0);
+  assert_int_equal(identity_set_enabled(*state, "b", false, NOW), DSTREAM_OK);
+  assert_int_equal(identity_count(reader, &devices, &disabled), DSTREAM_OK);
+  assert_true(devices == 2 && disabled == 1);
+  identity_close(reader);
 }
 
 int main(void) {
@@ -700,7 +891,12 @@ int main(void) {
       cmocka_unit_test(test_derivation),
       TEST(test_group_tokens),
       TEST(test_groups_are_bounded),
-      TEST(test_older_database),
+      TEST(test_version_1),
+      TEST(test_version_2),
+      TEST(test_broken_version),
+      TEST(test_tags),
+      cmocka_unit_test(test_reasons),
+      TEST(test_transactions),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
