@@ -1,9 +1,13 @@
 /* hub/config.h - hub.json: what an operator can set.
  *
- * One table in config.c holds every option with its type, its bounds, its
- * default and one line of explanation; it drives reading, writing and the help
- * text.  A key that is not in the table is an error, so that a misspelt limit
- * does not silently stay at its default.
+ * One table, hub/config_option.h, holds every option with its type, its bounds,
+ * its default and one line of explanation; it drives reading, writing and the
+ * listing.  A key that is not in the table is an error, so that a misspelt
+ * limit does not silently stay at its default.
+ *
+ * In a container an option may be set by a variable in the environment, which
+ * goes before hub.json: limits.max_streams by DSTREAM_HUB_LIMITS_MAX_STREAMS.
+ * Numbers are digits, names have a comma or a space between.
  */
 #ifndef HUB_CONFIG_H
 #define HUB_CONFIG_H
@@ -71,10 +75,18 @@ void config_defaults(struct config *config);
 int config_parse(struct config *config, const char *text, size_t len,
                  struct dstream_end *error);
 
-/* Reads a file.  Besides the above DSTREAM_ENOTFOUND: there is none;
- * DSTREAM_ESYSTEM; DSTREAM_ELIMIT: larger than CONFIG_FILE_MAX. */
+/* Applies the variables of an environment ("NAME=VALUE", NULL at the end; NULL:
+ * none) that begin with "DSTREAM_HUB_".  DSTREAM_EFORMAT: error names the one
+ * that is wrong or that no option has; but those that Kubernetes makes for a
+ * service named "dstream-hub" are left alone. */
+int config_override(struct config *config, char *const *environment,
+                    struct dstream_end *error);
+
+/* Reads a file, then the environment.  Besides the above DSTREAM_ENOTFOUND:
+ * there is no file; DSTREAM_ESYSTEM; DSTREAM_ELIMIT: larger than
+ * CONFIG_FILE_MAX. */
 int config_load(struct config *config, const char *path,
-                struct dstream_end *error);
+                char *const *environment, struct dstream_end *error);
 
 /* Writes every option as JSON that config_parse takes; to be freed by the
  * caller.  NULL: out of memory. */
@@ -84,8 +96,15 @@ char *config_format(const struct config *config);
 enum dstream_log_level config_log_level(const struct config *config,
                                         enum log_part part);
 
-/* One line for each option: key, default, what is allowed, what it does. */
-void config_help(FILE *out);
+/* Every option with what is allowed, its default, what it does and its
+ * variable. */
+enum config_list_form {
+  CONFIG_LIST_TEXT,    /* three lines for each, two of them indented */
+  CONFIG_LIST_JSON,    /* an array of objects */
+  CONFIG_LIST_MARKDOWN /* a table */
+};
+/* DSTREAM_ENOMEM. */
+int config_list(FILE *out, enum config_list_form form);
 
 /* Whether a text can be a hub's host name: 1 to 253 letters, digits, "-", "."
  * and "_". */

@@ -22,7 +22,7 @@ int folder_enter(const char *directory, struct config *config,
     end_set(end, DSTREAM_ENOTFOUND, "%s: %s", directory, strerror(errno));
     return DSTREAM_ENOTFOUND;
   }
-  int status = config_load(config, CONFIG_FILE, end);
+  int status = config_load(config, CONFIG_FILE, environ, end);
   if (status == DSTREAM_ENOTFOUND)
     end_set(end, status,
             "%s is no hub's folder (it has no " CONFIG_FILE

@@ -23,7 +23,8 @@ struct folder_ports {
   uint16_t mqtt;
 };
 
-/* Changes into the folder and reads its hub.json.  DSTREAM_ENOTFOUND: it is no
+/* Changes into the folder and reads its hub.json, then the environment's
+ * overrides.  DSTREAM_ENOTFOUND: it is no
  * hub's folder; as config_load. */
 int folder_enter(const char *directory, struct config *config,
                  struct dstream_end *end);

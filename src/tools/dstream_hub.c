@@ -9,6 +9,7 @@
 
 #include "core/conn_string.h"
 #include "core/crypto.h"
+#include "core/end.h"
 #include "hub/config.h"
 #include "hub/folder.h"
 #include "hub/hub.h"
@@ -42,7 +43,7 @@ static const char *const help_all =
     "  group list DIR            list the groups\n"
     "  policy rotate-key DIR NAME  make one of a policy's keys anew\n"
     "  connection-string DIR     print the service's connection string\n"
-    "  config-help               explain every option of hub.json\n"
+    "  options                   list every option of hub.json\n"
     "\n"
     "dstream-hub COMMAND --help says more.\n"
     "  --help, --version\n"
@@ -125,8 +126,14 @@ static const char *const help_string =
     "  --device ID     a device's\n"
     "  --secondary     with the secondary key\n";
 
-static const char *const help_config = "Usage: dstream-hub config-help\n"
-                                       "Explains every option of hub.json.\n";
+static const char *const help_config =
+    "Usage: dstream-hub options [--json | --markdown]\n"
+    "Lists every option of hub.json: what is allowed, its default, what it is, "
+    "and the\n"
+    "environment variable that goes before it.\n"
+    "\n"
+    "  --json      as an array of objects\n"
+    "  --markdown  as a table\n";
 
 static const char *help = ""; /* of the command at hand */
 
@@ -143,6 +150,7 @@ struct arguments {
   bool x509_ca;
   bool secondary;
   bool json;
+  bool markdown;
   char **rest; /* what is no option */
   int rest_count;
 };
@@ -158,7 +166,8 @@ enum {
   OPT_THUMBPRINT_2,
   OPT_X509_CA,
   OPT_SECONDARY,
-  OPT_JSON
+  OPT_JSON,
+  OPT_MARKDOWN
 };
 
 static const struct option init_options[] = {
@@ -189,6 +198,11 @@ static const struct option secondary_options[] = {
     {NULL, 0, NULL, 0}};
 static const struct option list_options[] = {
     {"json", no_argument, NULL, OPT_JSON},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0}};
+static const struct option config_options[] = {
+    {"json", no_argument, NULL, OPT_JSON},
+    {"markdown", no_argument, NULL, OPT_MARKDOWN},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0}};
 static const struct option no_options[] = {{"help", no_argument, NULL, 'h'},
@@ -230,6 +244,9 @@ static int take_option(struct arguments *arguments, int option) {
     break;
   case OPT_JSON:
     arguments->json = true;
+    break;
+  case OPT_MARKDOWN:
+    arguments->markdown = true;
     break;
   default:
     return CLI_USAGE;
@@ -640,14 +657,21 @@ static int command_string(int argc, char **argv) {
   return print_secret_line(text, sizeof text, status, &end);
 }
 
-static int command_config_help(int argc, char **argv) {
+static int command_options(int argc, char **argv) {
   struct arguments arguments;
+  struct dstream_end end = {0};
   help = help_config;
-  int status = parse(&arguments, argc, argv, no_options, 0, 0);
+  int status = parse(&arguments, argc, argv, config_options, 0, 0);
   if (status != CLI_DONE)
     return status;
-  config_help(stdout);
-  return cli_printed();
+  if (arguments.json && arguments.markdown)
+    return cli_usage("--json and --markdown exclude each other");
+  status = config_list(stdout, arguments.json       ? CONFIG_LIST_JSON
+                               : arguments.markdown ? CONFIG_LIST_MARKDOWN
+                                                    : CONFIG_LIST_TEXT);
+  if (status != DSTREAM_OK)
+    end_set(&end, status, "out of memory");
+  return printed(status, &end);
 }
 
 static const struct command {
@@ -660,7 +684,8 @@ static const struct command {
     {"group", command_group},
     {"policy", command_policy},
     {"connection-string", command_string},
-    {"config-help", command_config_help},
+    {"options", command_options},
+    {"config-help", command_options}, /* its first name */
 };
 
 int main(int argc, char **argv) {

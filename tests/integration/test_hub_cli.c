@@ -61,7 +61,7 @@ static int teardown(void **state) {
 static void test_help(void **state) {
   (void)state;
   static const char *const commands[] = {"init", "run", "device",
-                                         "connection-string", "config-help"};
+                                         "connection-string", "options"};
   assert_int_equal(run("--help", NULL, NULL, NULL), 0);
   for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
     assert_non_null(strstr(output.out, commands[i]));
@@ -72,8 +72,14 @@ static void test_help(void **state) {
   }
   assert_int_equal(run("--version", NULL, NULL, NULL), 0);
   assert_ptr_equal(strstr(output.out, "dstream-hub "), output.out);
+  assert_int_equal(run("options", NULL, NULL, NULL), 0);
+  assert_non_null(strstr(output.out, "limits.max_streams"));
   assert_int_equal(run("config-help", NULL, NULL, NULL), 0);
   assert_non_null(strstr(output.out, "limits.max_streams"));
+  assert_int_equal(run("options", "--json", NULL, NULL), 0);
+  assert_int_equal(output.out[0], '[');
+  assert_int_equal(run("options", "--markdown", NULL, NULL), 0);
+  assert_int_equal(output.out[0], '|');
 }
 
 static void test_usage_errors(void **state) {
@@ -90,6 +96,8 @@ static void test_usage_errors(void **state) {
   assert_failed(run("device", "add", "a", NULL), 2, "DIR and ID");
   assert_failed(run("device", "paint", "a", "b"), 2, "paint");
   assert_failed(run("device", "list", "a", "b"), 2, "DIR only");
+  assert_failed(run("options", "x", NULL, NULL), 2, "too many");
+  assert_failed(run("options", "--json", "--markdown", NULL), 2, "exclude");
   assert_failed(run("run", NULL, NULL, NULL), 2, "too few");
   assert_int_not_equal(access("a", F_OK), 0);
 }

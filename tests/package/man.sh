@@ -16,21 +16,30 @@ complain() {
   status=1
 }
 
-# What a program says about its configuration, in two lines for each option:
-# "name  bounds, default", "    meaning".
+# What a program says about its configuration, in lines for each option:
+# "name  bounds, default", "    meaning" and perhaps "    VARIABLE".
 check_config() { # PAGE, reads them
   local name=${1##*/}
   awk '
-    NR % 2 == 1 { name = $1; $1 = ""; sub(/^ */, ""); bounds = $0; next }
-    {
+    /^[^ ]/ { name = $1; $1 = ""; sub(/^ */, ""); bounds = $0; next }
+    !/^ +DSTREAM_[A-Z_]+$/ {
       sub(/^ */, "")
       printf ".TP\n.B %s\n%s\n(%s)\n", name, $0, bounds
     }' >"$work/wanted"
-  [ -s "$work/wanted" ] || complain "$name: config-help says nothing"
-  sed -n '/^\.\\" begin config-help/,/^\.\\" end config-help/p' "$1" |
+  [ -s "$work/wanted" ] || complain "$name: no option is listed"
+  sed -n '/^\.\\" begin options/,/^\.\\" end options/p' "$1" |
     sed '1d;$d' >"$work/have"
-  diff -u --label "$name" "$work/have" --label config-help "$work/wanted" ||
+  diff -u --label "$name" "$work/have" --label listing "$work/wanted" ||
     complain "the options in $name differ, see above"
+}
+
+# A table in a page, which is a program's listing.
+check_table() { # PAGE, reads it
+  cat >"$work/wanted"
+  sed -n '/^<!-- options -->$/,/^<!-- end -->$/p' "$1" | sed '1d;$d' \
+    >"$work/have"
+  diff -u --label "${1##*/}" "$work/have" --label listing "$work/wanted" ||
+    complain "the options in ${1##*/} differ, see above"
 }
 
 # The page as it is read, on one line, neither hyphenated nor adorned.
@@ -59,7 +68,8 @@ check_help() { # PROGRAM
 }
 
 # ---- dstream-hub ----
-check_config "$source/docs/man/dstream-hub.1" < <("$hub" config-help)
+check_config "$source/docs/man/dstream-hub.1" < <("$hub" options)
+check_table "$source/docs/hub-options.md" < <("$hub" options --markdown)
 read_page "$source/docs/man/dstream-hub.1"
 "$hub" --help >"$work/help"
 sed -nE 's/^  ([a-z][a-z -]*[a-z]) ?(DIR|  ).*/\1/p' "$work/help" >"$work/names"
