@@ -17,21 +17,36 @@ install(FILES ${PROJECT_BINARY_DIR}/dstream-config.cmake
 install(FILES cmake/dependencies.cmake DESTINATION ${package_dir}
   RENAME dstream-dependencies.cmake)
 
+# A unit starts the program where it is installed.
+set(DSTREAM_SYSTEMD_DIR lib/systemd CACHE STRING
+    "Where systemd finds units, in system/; relative to the prefix or absolute")
+function(install_unit name)
+  file(READ packaging/systemd/${name}.service unit)
+  string(REPLACE "ExecStart=/usr/bin/" "ExecStart=${CMAKE_INSTALL_FULL_BINDIR}/"
+    unit "${unit}")
+  file(WRITE ${PROJECT_BINARY_DIR}/${name}.service "${unit}")
+  install(FILES ${PROJECT_BINARY_DIR}/${name}.service
+    DESTINATION ${DSTREAM_SYSTEMD_DIR}/system)
+endfunction()
+
+function(install_program_files name)
+  install(FILES docs/man/${name}.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+  install(FILES packaging/bash-completion/dstream.bash RENAME ${name}
+    DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+endfunction()
+
 if(DSTREAM_BUILD_HUB)
-  install(FILES docs/man/dstream-hub.1
-    DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+  install_program_files(dstream-hub)
+  install_unit(dstream-hub)
+  # systemd looks in lib only, whatever CMAKE_INSTALL_LIBDIR is.
+  install(FILES packaging/sysusers/dstream-hub.conf DESTINATION lib/sysusers.d)
+  install(FILES packaging/tmpfiles/dstream-hub.conf DESTINATION lib/tmpfiles.d)
 endif()
 
 if(DSTREAM_BUILD_TOOLS)
-  install(FILES docs/man/dstream.1 docs/man/dstream-agent.1
-    DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
-  # The unit starts the program where it is installed.
-  file(READ packaging/systemd/dstream-agent.service unit)
-  string(REPLACE "ExecStart=/usr/bin/" "ExecStart=${CMAKE_INSTALL_FULL_BINDIR}/"
-    unit "${unit}")
-  file(WRITE ${PROJECT_BINARY_DIR}/dstream-agent.service "${unit}")
-  install(FILES ${PROJECT_BINARY_DIR}/dstream-agent.service
-    DESTINATION lib/systemd/system)
+  install_program_files(dstream)
+  install_program_files(dstream-agent)
+  install_unit(dstream-agent)
   install(FILES packaging/dstream-agent/agent.json
     DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
 endif()

@@ -203,7 +203,8 @@ check_scripts() {
     bash -n "$script" 2>&1 | sed -E 's/^([^:]+): line ([0-9]+)/\1:\2/' | found
   done
   if command -v shellcheck >/dev/null; then
-    find scripts tests .ci -type f \( -name '*.sh' -o -path '.ci/run' \) |
+    find scripts tests packaging .ci -type f \( -name '*.sh' \
+      -o -name '*.bash' -o -name '*.postrm' -o -path '.ci/run' \) |
       sort | xargs shellcheck -x -P SCRIPTDIR -s bash -S warning -f gcc | found
   fi
 }
