@@ -38,6 +38,8 @@ struct entry {
   char jti[2][TOKEN_JTI_SIZE]; /* by enum relay_side_name */
   char *device_id;
   char *name;
+  char *caller; /* NULL: not known */
+  uint64_t announced_ms;
 };
 
 struct gateway {
@@ -49,6 +51,7 @@ struct gateway {
   struct gateway_events events;
   void *user;
   unsigned count;
+  uint64_t stalls; /* of streams that are over */
   struct log_limit refused;
   struct entry *buckets[BUCKETS];
 };
@@ -75,6 +78,7 @@ static void entry_free(struct entry *entry) {
   loop_timer_cancel(&entry->timer);
   free(entry->device_id);
   free(entry->name);
+  free(entry->caller);
   free(entry);
 }
 
@@ -101,6 +105,7 @@ static void on_relay_end(void *user, struct relay *relay, int ended,
       .stream_id = entry->id,
       .device_id = entry->device_id,
       .stream_name = entry->name,
+      .caller = entry->caller == NULL ? "" : entry->caller,
       .paired = entry->paired_ms != 0,
       .duration_ms =
           entry->paired_ms == 0 ? 0 : loop_now_ms() - entry->paired_ms,
@@ -109,6 +114,7 @@ static void on_relay_end(void *user, struct relay *relay, int ended,
       .who = who_ended(ended),
       .cause = cause,
   };
+  gateway->stalls += relay_stalls(relay);
   if (gateway->events.on_end != NULL && !entry->forgotten)
     gateway->events.on_end(gateway->user, &report);
   entry_remove(entry);
@@ -178,6 +184,9 @@ static int entry_new(struct entry **out, struct gateway *gateway,
   snprintf(entry->jti[SERVICE], TOKEN_JTI_SIZE, "%s", stream->service_jti);
   entry->device_id = strdup(stream->device_id);
   entry->name = strdup(stream->stream_name);
+  entry->announced_ms = loop_now_ms();
+  if (stream->caller != NULL)
+    entry->caller = strdup(stream->caller); /* it may be unknown */
   if (entry->device_id == NULL || entry->name == NULL ||
       relay_new(&entry->relay, gateway->loop, gateway->options.close_timeout_ms,
                 &events, entry) != DSTREAM_OK) {
@@ -354,6 +363,9 @@ void gateway_accept(struct gateway *gateway, struct link *link,
         &gateway->refused, DSTREAM_LOG_WARNING,
         "gateway: streaming endpoint: refused the %s side from %s: %s",
         device ? "device" : "service", link_peer(link), why);
+    if (gateway->events.on_refused != NULL)
+      gateway->events.on_refused(gateway->user, id, device, link_peer(link),
+                                 why);
     http_reply(link, 401, "WWW-Authenticate: Bearer\r\n", why);
     return;
   }
@@ -414,6 +426,56 @@ unsigned gateway_device_count(const struct gateway *gateway,
   struct device_counter counter = {device_id, 0};
   walk(gateway, count_device, &counter);
   return counter.count;
+}
+
+struct viewer {
+  void (*fn)(void *user, const struct gateway_view *view);
+  void *user;
+};
+
+static void view(void *user, struct entry *entry) {
+  const struct viewer *viewer = user;
+  uint64_t now = loop_now_ms();
+  bool running = entry->paired_ms != 0;
+  uint64_t since = running ? entry->paired_ms : entry->announced_ms;
+  uint64_t last = relay_last_ms(entry->relay);
+  struct gateway_view out = {
+      .stream_id = entry->id,
+      .device_id = entry->device_id,
+      .stream_name = entry->name,
+      .caller = entry->caller == NULL ? "" : entry->caller,
+      .running = running,
+      .age_ms = now - since,
+      .idle_ms = now - (last > since ? last : since),
+      .bytes_to_device = relay_bytes(entry->relay, SERVICE),
+      .bytes_to_service = relay_bytes(entry->relay, DEVICE),
+      .device_peer = relay_peer(entry->relay, DEVICE),
+      .service_peer = relay_peer(entry->relay, SERVICE)};
+  viewer->fn(viewer->user, &out);
+}
+
+void gateway_each(const struct gateway *gateway,
+                  void (*fn)(void *user, const struct gateway_view *view),
+                  void *user) {
+  struct viewer viewer = {fn, user};
+  walk(gateway, view, &viewer);
+}
+
+static void add_up(void *user, struct entry *entry) {
+  struct gateway_totals *totals = user;
+  if (entry->paired_ms != 0)
+    totals->running++;
+  else
+    totals->pending++;
+  totals->bytes_to_device += relay_bytes(entry->relay, SERVICE);
+  totals->bytes_to_service += relay_bytes(entry->relay, DEVICE);
+  totals->stalls += relay_stalls(entry->relay);
+}
+
+struct gateway_totals gateway_totals(const struct gateway *gateway) {
+  struct gateway_totals totals = {.stalls = gateway->stalls};
+  walk(gateway, add_up, &totals);
+  return totals;
 }
 
 struct judgement {

@@ -44,6 +44,7 @@ struct gateway_report {
   const char *stream_id;
   const char *device_id;
   const char *stream_name;
+  const char *caller;       /* as announced; may be "" */
   bool paired;              /* both sides were there */
   uint64_t duration_ms;     /* from paired to the end */
   uint64_t bytes_to_device; /* payload */
@@ -58,6 +59,10 @@ struct gateway_events {
   /* The stream is over; told once for each that was announced and not
    * forgotten.  May be NULL. */
   void (*on_end)(void *user, const struct gateway_report *report);
+  /* Somebody was not let in as a side of this stream, which may not exist: why.
+   * May be NULL. */
+  void (*on_refused)(void *user, const char *stream_id, bool device_side,
+                     const char *peer, const char *why);
 };
 
 /* key: signs the tokens, CRYPTO_SHA256_LEN bytes, copied. */
@@ -76,6 +81,7 @@ struct gateway_stream {
   const char *stream_id;
   const char *device_id;
   const char *stream_name;
+  const char *caller; /* who asked for it; NULL: not known */
   const char *device_jti;
   const char *service_jti;
   bool eof; /* the eof capability; see gateway_set_eof */
@@ -116,6 +122,35 @@ void gateway_accept(struct gateway *gateway, struct link *link,
 unsigned gateway_count(const struct gateway *gateway);
 unsigned gateway_device_count(const struct gateway *gateway,
                               const char *device_id);
+
+/* A stream as it is now; texts live for the call. */
+struct gateway_view {
+  const char *stream_id;
+  const char *device_id;
+  const char *stream_name;
+  const char *caller; /* "": not known */
+  bool running;       /* both sides came; else one is missing */
+  uint64_t age_ms;    /* since it runs; else since it was announced */
+  uint64_t idle_ms;   /* since the last byte; before the first: age_ms */
+  uint64_t bytes_to_device;
+  uint64_t bytes_to_service;
+  const char *device_peer; /* NULL: not connected */
+  const char *service_peer;
+};
+
+/* Calls fn for each stream, in no order.  fn must not end any. */
+void gateway_each(const struct gateway *gateway,
+                  void (*fn)(void *user, const struct gateway_view *view),
+                  void *user);
+
+struct gateway_totals {
+  unsigned running; /* both sides came */
+  unsigned pending;
+  uint64_t bytes_to_device; /* of those that run */
+  uint64_t bytes_to_service;
+  uint64_t stalls; /* relay_stalls, since gateway_new */
+};
+struct gateway_totals gateway_totals(const struct gateway *gateway);
 
 /* Closes every stream with 1001 (going away). */
 void gateway_shutdown(struct gateway *gateway);

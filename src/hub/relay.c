@@ -40,6 +40,7 @@ struct relay {
   int ended; /* who ended first */
   struct dstream_end cause;
   uint64_t last_ms;
+  uint64_t stalls;
 };
 
 static void side_over(struct side *side, const struct dstream_end *cause);
@@ -275,6 +276,12 @@ static size_t take_ws(struct side *side, uint8_t *bytes, size_t len,
   return done;
 }
 
+/* What comes before both sides are there waits, but nobody is slow. */
+static bool relay_complete(const struct relay *relay) {
+  return relay->sides[0].state != SIDE_ABSENT &&
+         relay->sides[1].state != SIDE_ABSENT;
+}
+
 static size_t on_data(void *user, uint8_t *data, size_t len) {
   struct side *side = user;
   uint64_t now = loop_now_ms();
@@ -283,6 +290,8 @@ static size_t on_data(void *user, uint8_t *data, size_t len) {
       side->ws ? take_ws(side, data, len, now) : take_plain(side, data, len);
   if (side->bytes != before)
     side->relay->last_ms = now;
+  if (done < len && !side->starved && relay_complete(side->relay))
+    side->relay->stalls++;
   side->starved = done < len;
   return done;
 }
@@ -463,6 +472,15 @@ void relay_set_eof(struct relay *relay, bool eof) {
 
 uint64_t relay_bytes(const struct relay *relay, enum relay_side_name name) {
   return relay->sides[name].bytes;
+}
+
+uint64_t relay_stalls(const struct relay *relay) {
+  return relay->stalls;
+}
+
+const char *relay_peer(const struct relay *relay, enum relay_side_name name) {
+  const struct link *link = relay->sides[name].link;
+  return link != NULL ? link_peer(link) : NULL;
 }
 
 uint64_t relay_last_ms(const struct relay *relay) {

@@ -60,6 +60,12 @@ void relay_end(struct relay *relay, int code, const char *reason);
 /* Payload bytes that came from this side. */
 uint64_t relay_bytes(const struct relay *relay, enum relay_side_name name);
 
+/* Times that a side was not read because the other one took nothing. */
+uint64_t relay_stalls(const struct relay *relay);
+
+/* The address of a side that is connected; NULL: it is not. */
+const char *relay_peer(const struct relay *relay, enum relay_side_name name);
+
 /* When payload last came, as loop_now_ms; 0: never. */
 uint64_t relay_last_ms(const struct relay *relay);
 
