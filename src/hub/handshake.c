@@ -10,6 +10,7 @@
 #include "core/crypto.h"
 #include "core/percent.h"
 #include "core/printable.h"
+#include "core/ws_frame.h"
 
 #define CALLER_SLOTS  64
 #define OFFERED_CAPS  CAPS_EOF
@@ -47,6 +48,7 @@ struct handshake_pending {
   char stream_id[TOKEN_ID_SIZE];
   char client[HANDSHAKE_CLIENT_SIZE];
   char name[HANDSHAKE_NAME_MAX + 1];
+  char caller[HANDSHAKE_CALLER_SIZE];
   char caps[CAPS_SIZE]; /* offered to the device, then agreed */
   char device_token[TOKEN_SIZE];
   char service_token[TOKEN_SIZE];
@@ -90,6 +92,21 @@ say(const struct handshake *h, enum dstream_log_level level, const char *format,
 
 static uint64_t age_ms(const struct handshake_pending *p) {
   return p->owner->world.now_ms(p->owner->user) - p->started_ms;
+}
+
+/* For the activity log; what all records of a request have in common is filled
+ * in here. */
+static void tell(const struct handshake_pending *p,
+                 struct activity_record record) {
+  const struct handshake *h = p->owner;
+  if (h->world.tell == NULL)
+    return;
+  record.client_id = p->client;
+  record.stream_name = p->name;
+  record.stream_id = p->stream_id;
+  record.caller = p->caller;
+  record.duration_ms = age_ms(p);
+  h->world.tell(h->user, &record);
 }
 
 /* ---- tables ---- */
@@ -222,6 +239,13 @@ static void fail(struct handshake_pending *p, enum hub_error_code error,
                  int timeout_s, const char *message) {
   SAY(p, INFO, "failed after %llu ms: %s", (unsigned long long)age_ms(p),
       message);
+  tell(p, (struct activity_record){.event = timeout_s >= 0 ? ACTIVITY_TIMEOUT
+                                            : error == HUB_ERROR_THROTTLED
+                                                ? ACTIVITY_LIMIT
+                                                : ACTIVITY_FAILED,
+                                   .description = message,
+                                   .status_code = hub_error_http_status(error),
+                                   .error_code = (int)error});
   withdraw(p, message);
   struct handshake_result result = {
       .error = error, .message = message, .timeout_s = timeout_s};
@@ -229,6 +253,9 @@ static void fail(struct handshake_pending *p, enum hub_error_code error,
 }
 
 static void reject(struct handshake_pending *p, const char *reason) {
+  tell(p, (struct activity_record){.event = ACTIVITY_REJECTED,
+                                   .description = reason,
+                                   .status_code = 200});
   withdraw(p, "the device rejected the stream");
   struct handshake_result result = {.reason = reason, .timeout_s = -1};
   finish(p, &result);
@@ -277,6 +304,7 @@ static int announce(struct handshake_pending *p) {
   struct gateway_stream stream = {.stream_id = p->stream_id,
                                   .device_id = p->client,
                                   .stream_name = p->name,
+                                  .caller = p->caller,
                                   .device_jti = device_jti,
                                   .service_jti = service_jti,
                                   .deadline_ms = p->complete_ms};
@@ -440,6 +468,8 @@ static struct handshake_pending *pending_new(struct handshake *h,
   p->connect_timeout_s = r->connect_timeout_s;
   snprintf(p->client, sizeof p->client, "%s", client);
   snprintf(p->name, sizeof p->name, "%s", r->name);
+  snprintf(p->caller, sizeof p->caller, "%s",
+           r->caller != NULL ? r->caller : "");
   if (r->caps != NULL)
     caps_intersect(slice_of(r->caps), SLICE_LITERAL(OFFERED_CAPS), p->caps,
                    sizeof p->caps);
@@ -451,6 +481,8 @@ static struct handshake_pending *pending_new(struct handshake *h,
 static bool begin(struct handshake_pending *p) {
   struct handshake *h = p->owner;
   SAY(p, INFO, "service asked for %s on %s", p->name, p->client);
+  tell(p,
+       (struct activity_record){.event = ACTIVITY_REQUEST, .description = ""});
   if (h->world.is_ready(h->user, p->client))
     return ask_first(p);
   uint64_t wait_ms = (uint64_t)p->connect_timeout_s * 1000;
@@ -495,6 +527,9 @@ void handshake_start(struct handshake *h, const struct handshake_request *r,
 void handshake_cancel(struct handshake_pending *p) {
   SAY(p, INFO, "service has gone, after %llu ms",
       (unsigned long long)age_ms(p));
+  tell(p, (struct activity_record){
+              .event = ACTIVITY_CANCELED,
+              .description = "the service went before it was answered"});
   withdraw(p, "the service has gone");
   drop(p);
 }
@@ -512,6 +547,9 @@ static void on_deadline(struct handshake_pending *p) {
          "Timed out waiting for the response from device.");
     return;
   case WAIT_SIDES:
+    tell(p, (struct activity_record){.event = ACTIVITY_TIMEOUT,
+                                     .description =
+                                         "the handshake took too long"});
     withdraw(p, "the handshake took too long");
     drop(p);
     return;
@@ -577,6 +615,9 @@ static void accept_stream(struct handshake_pending *p,
     return;
   }
   set_state(p, WAIT_SIDES, p->complete_ms + SIDES_GRACE_MS);
+  tell(p, (struct activity_record){.event = ACTIVITY_ACCEPTED,
+                                   .description = "",
+                                   .status_code = 200});
   struct handshake_result result = {.accepted = true,
                                     .stream_id = p->stream_id,
                                     .timeout_s = -1,
@@ -637,6 +678,8 @@ void handshake_on_side(struct handshake *h, const char *stream_id,
       (unsigned long long)age_ms(p));
   if (p->device_side && p->service_side && p->state == WAIT_SIDES) {
     SAY(p, INFO, "paired after %llu ms", (unsigned long long)age_ms(p));
+    tell(p,
+         (struct activity_record){.event = ACTIVITY_START, .description = ""});
     drop(p);
   }
 }
@@ -661,10 +704,42 @@ static void say_end(const struct handshake *h, const struct gateway_report *r) {
       r->cause->status == DSTREAM_OK ? "" : r->cause->text);
 }
 
+/* The end of a stream, or of what did not become one. */
+static void tell_end(const struct handshake *h,
+                     const struct gateway_report *r) {
+  if (h->world.tell == NULL)
+    return;
+  bool orderly = r->cause->status == DSTREAM_OK ||
+                 r->cause->ws_code == WS_CLOSE_NORMAL ||
+                 r->cause->ws_code == WS_CLOSE_NO_CODE ||
+                 r->cause->ws_code == WS_CLOSE_ABNORMAL;
+  orderly = orderly && r->cause->status != DSTREAM_EIO &&
+            r->cause->status != DSTREAM_EKEEPALIVE;
+  bool timeout = r->cause->status == DSTREAM_ECANCELED &&
+                 r->cause->ws_code == WS_CLOSE_INTERNAL;
+  struct activity_record record = {.event = r->paired ? ACTIVITY_END
+                                            : timeout ? ACTIVITY_TIMEOUT
+                                                      : ACTIVITY_FAILED,
+                                   .client_id = r->device_id,
+                                   .stream_name = r->stream_name,
+                                   .stream_id = r->stream_id,
+                                   .caller = r->caller,
+                                   .description = r->cause->text,
+                                   .ended_by = r->who,
+                                   .duration_ms = r->duration_ms,
+                                   .bytes_to_device = r->bytes_to_device,
+                                   .bytes_to_service = r->bytes_to_service,
+                                   .close_code = r->cause->ws_code,
+                                   .failed = !orderly};
+  h->world.tell(h->user, &record);
+}
+
 void handshake_on_end(struct handshake *h,
                       const struct gateway_report *report) {
   say_end(h, report);
   struct handshake_pending *p = find_stream(h, report->stream_id);
+  if (p == NULL || p->state != WAIT_ANSWER)
+    tell_end(h, report);
   if (p == NULL)
     return;
   p->announced = false;

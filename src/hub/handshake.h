@@ -39,12 +39,15 @@
 #include "core/caps.h"
 #include "core/stream_topic.h"
 #include "core/token.h"
+#include "hub/activity.h"
 #include "hub/gateway.h"
 #include "hub/hub_error.h"
 
 /* "device" or "device/module". */
 #define HANDSHAKE_CLIENT_SIZE 258
 #define HANDSHAKE_NAME_MAX    128
+/* "policy@address". */
+#define HANDSHAKE_CALLER_SIZE 128
 
 #define HANDSHAKE_CONNECT_MAX_S      60
 #define HANDSHAKE_RESPONSE_MAX_S     60
@@ -57,7 +60,7 @@ enum handshake_device {
   HANDSHAKE_DEVICE_ERROR /* the database does not answer */
 };
 
-/* What a handshake asks of its hub.  All are required. */
+/* What a handshake asks of its hub.  All are required, but tell. */
 struct handshake_world {
   uint64_t (*now_ms)(void *user); /* monotonic: loop_now_ms */
   uint64_t (*now_s)(void *user);  /* gateway_now_s */
@@ -74,6 +77,11 @@ struct handshake_world {
   unsigned (*stream_count)(void *user);
   unsigned (*device_stream_count)(void *user, const char *client_id);
   void (*log)(void *user, enum dstream_log_level level, const char *text);
+  /* For the activity log: each request that was taken begins with
+   * ACTIVITY_REQUEST; then comes one of ACTIVITY_START, TIMEOUT, REJECTED,
+   * FAILED, CANCELED and LIMIT, and after START an END.  Of one that is refused
+   * at once nothing is told.  Texts live for the call.  May be NULL. */
+  void (*tell)(void *user, const struct activity_record *record);
 };
 
 /* Every member is required. */

@@ -51,6 +51,8 @@ struct fake {
   unsigned expected_count;
   unsigned forgotten;
   unsigned eofs;
+  unsigned told[ACTIVITY_EVENT_COUNT];
+  struct activity_record last_told; /* its numbers only */
   char log[65536];
 };
 
@@ -139,10 +141,31 @@ static void log_line(void *user, enum dstream_log_level level,
   snprintf(fake->log + len, sizeof fake->log - len, "%s\n", text);
 }
 
+/* For the activity log; every record says whose stream it is. */
+static void tell(void *user, const struct activity_record *record) {
+  struct fake *fake = user;
+  assert_int_equal(strlen(record->stream_id), TOKEN_ID_SIZE - 1);
+  assert_true(record->client_id[0] != '\0');
+  assert_true(record->stream_name[0] != '\0');
+  assert_non_null(record->description);
+  fake->told[record->event]++;
+  fake->last_told = *record;
+}
+
+/* Each request that was taken has come to exactly one end, or to none yet. */
+static void check_told(const struct fake *fake) {
+  const unsigned *told = fake->told;
+  assert_int_equal(told[ACTIVITY_REQUEST],
+                   told[ACTIVITY_START] + told[ACTIVITY_TIMEOUT] +
+                       told[ACTIVITY_REJECTED] + told[ACTIVITY_FAILED] +
+                       told[ACTIVITY_CANCELED] + told[ACTIVITY_LIMIT] +
+                       handshake_count(fake->handshake));
+}
+
 static const struct handshake_world world = {
-    now_ms,  now_s,  wake_at, find_device, is_up,        is_ready,
-    ask,     expect, set_eof, forget,      stream_count, device_stream_count,
-    log_line};
+    now_ms,   now_s,  wake_at, find_device, is_up,        is_ready,
+    ask,      expect, set_eof, forget,      stream_count, device_stream_count,
+    log_line, tell};
 
 static const struct handshake_options usual = {.host = "hub.example.net",
                                                .token_key = key,
@@ -172,6 +195,7 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
   struct fake *fake = *state;
+  check_told(fake);
   handshake_free(fake->handshake);
   free(fake);
   return 0;
@@ -679,6 +703,16 @@ static void test_end_is_logged(void **state) {
   handshake_on_end(fake->handshake, &report);
   expect_log(fake, "ended by service after 1.234 s, 1048576 bytes to device, 7 "
                    "bytes to service, close 1000");
+  assert_int_equal(fake->told[ACTIVITY_REQUEST], 1);
+  assert_int_equal(fake->told[ACTIVITY_ACCEPTED], 1);
+  assert_int_equal(fake->told[ACTIVITY_START], 1);
+  assert_int_equal(fake->told[ACTIVITY_END], 1);
+  assert_int_equal(fake->last_told.event, ACTIVITY_END);
+  assert_int_equal(fake->last_told.duration_ms, 1234);
+  assert_int_equal(fake->last_told.bytes_to_device, 1048576);
+  assert_int_equal(fake->last_told.bytes_to_service, 7);
+  assert_int_equal(fake->last_told.close_code, 1000);
+  assert_false(fake->last_told.failed);
 }
 
 static void test_stop(void **state) {
