@@ -14,7 +14,7 @@ set_target_properties(dstream_broker_plugin PROPERTIES
 
 if(DSTREAM_SANITIZE OR DSTREAM_BUILD_FUZZERS)
   set(plain_sources ${hub_sources})
-  list(FILTER plain_sources INCLUDE REGEX "/(identity|broker)[^/]*\\.c$")
+  list(FILTER plain_sources INCLUDE REGEX "/(identity|broker|table)[^/]*\\.c$")
   add_library(dstream_plain STATIC EXCLUDE_FROM_ALL
     ${core_sources} ${plain_sources})
   target_include_directories(dstream_plain PUBLIC include src)

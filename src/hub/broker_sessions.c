@@ -3,28 +3,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRST_BUCKETS 64
+#include "core/container.h"
 
+/* Every id in here has proved a key, so nobody can choose collisions without
+ * the operator's help. */
 struct session_table {
   struct session_limits limits;
-  struct session **buckets;
-  size_t bucket_count; /* a power of two */
-  size_t entries;
+  struct table sessions;
   size_t connected;
 };
 
-/* FNV-1a.  Every id in here has proved a key, so nobody can choose collisions
- * without the operator's help. */
-static size_t hash(const char *id) {
-  uint64_t h = 14695981039346656037u;
-  for (; *id != '\0'; id++)
-    h = (h ^ (unsigned char)*id) * 1099511628211u;
-  return (size_t)(h ^ (h >> 32));
+static struct session *session_at(struct table_node *node) {
+  return node == NULL ? NULL : CONTAINER_OF(node, struct session, node);
 }
 
-static struct session **bucket_of(const struct session_table *table,
-                                  const char *id) {
-  return &table->buckets[hash(id) & (table->bucket_count - 1)];
+static struct session *next_session(const struct session_table *table,
+                                    struct table_walk *walk) {
+  return session_at(table_walk(&table->sessions, walk));
 }
 
 struct session_table *session_table_new(const struct session_limits *limits) {
@@ -32,9 +27,7 @@ struct session_table *session_table_new(const struct session_limits *limits) {
   if (table == NULL)
     return NULL;
   table->limits = *limits;
-  table->bucket_count = FIRST_BUCKETS;
-  table->buckets = calloc(table->bucket_count, sizeof *table->buckets);
-  if (table->buckets == NULL) {
+  if (!table_init(&table->sessions)) {
     free(table);
     return NULL;
   }
@@ -42,26 +35,23 @@ struct session_table *session_table_new(const struct session_limits *limits) {
 }
 
 void session_table_free(struct session_table *table) {
+  struct table_walk walk = {0};
   if (table == NULL)
     return;
-  for (size_t i = 0; i < table->bucket_count; i++) {
-    struct session *session = table->buckets[i];
-    while (session != NULL) {
-      struct session *next = session->next;
-      free(session);
-      session = next;
-    }
-  }
-  free(table->buckets);
+  struct session *session = next_session(table, &walk);
+  for (; session != NULL; session = next_session(table, &walk))
+    free(session);
+  table_end(&table->sessions);
   free(table);
 }
 
 struct session *session_find(const struct session_table *table,
                              const char *id) {
-  struct session *session = *bucket_of(table, id);
-  while (session != NULL && strcmp(session->id, id) != 0)
-    session = session->next;
-  return session;
+  struct table_node *node =
+      table_first(&table->sessions, table_hash(slice_of(id)));
+  while (node != NULL && strcmp(session_at(node)->id, id) != 0)
+    node = table_next(node);
+  return session_at(node);
 }
 
 struct session *session_of(const struct session_table *table, const char *id,
@@ -70,42 +60,16 @@ struct session *session_of(const struct session_table *table, const char *id,
   return session != NULL && session->client == client ? session : NULL;
 }
 
-/* More buckets; staying with the old ones costs time only. */
-static void grow(struct session_table *table) {
-  size_t count = table->bucket_count * 2;
-  struct session **buckets = calloc(count, sizeof *buckets);
-  if (buckets == NULL)
-    return;
-  for (size_t i = 0; i < table->bucket_count; i++) {
-    struct session *session = table->buckets[i];
-    while (session != NULL) {
-      struct session *next = session->next;
-      struct session **bucket = &buckets[hash(session->id) & (count - 1)];
-      session->next = *bucket;
-      *bucket = session;
-      session = next;
-    }
-  }
-  free(table->buckets);
-  table->buckets = buckets;
-  table->bucket_count = count;
-}
-
 static int add(struct session_table *table, const char *id,
                struct session **out) {
-  if (table->entries >= table->limits.max_sessions)
+  if (table->sessions.count >= table->limits.max_sessions)
     return DSTREAM_ELIMIT;
-  if (table->entries >= table->bucket_count)
-    grow(table);
   size_t len = strlen(id);
   struct session *session = calloc(1, sizeof *session + len + 1);
   if (session == NULL)
     return DSTREAM_ENOMEM;
   memcpy(session->id, id, len + 1);
-  struct session **bucket = bucket_of(table, id);
-  session->next = *bucket;
-  *bucket = session;
-  table->entries++;
+  table_add(&table->sessions, &session->node, table_hash(slice_of(id)));
   *out = session;
   return DSTREAM_OK;
 }
@@ -174,12 +138,11 @@ size_t session_count(const struct session_table *table) {
 
 void session_each(struct session_table *table,
                   bool (*fn)(void *user, struct session *session), void *user) {
-  for (size_t i = 0; i < table->bucket_count; i++) {
-    struct session *session = table->buckets[i];
-    for (; session != NULL; session = session->next) {
-      if (session->client != NULL && !fn(user, session))
-        return;
-    }
+  struct table_walk walk = {0};
+  struct session *session = next_session(table, &walk);
+  for (; session != NULL; session = next_session(table, &walk)) {
+    if (session->client != NULL && !fn(user, session))
+      return;
   }
 }
 
@@ -192,17 +155,12 @@ static bool needed(const struct session_table *table,
 }
 
 void session_sweep(struct session_table *table, uint64_t now_ms) {
-  for (size_t i = 0; i < table->bucket_count; i++) {
-    struct session **link = &table->buckets[i];
-    while (*link != NULL) {
-      struct session *session = *link;
-      if (needed(table, session, now_ms)) {
-        link = &session->next;
-        continue;
-      }
-      *link = session->next;
-      table->entries--;
-      free(session);
-    }
+  struct table_walk walk = {0};
+  struct session *session = next_session(table, &walk);
+  for (; session != NULL; session = next_session(table, &walk)) {
+    if (needed(table, session, now_ms))
+      continue;
+    table_remove(&table->sessions, &session->node);
+    free(session);
   }
 }

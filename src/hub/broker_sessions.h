@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "hub/identity.h"
+#include "hub/table.h"
 
 struct session_limits {
   size_t max_sessions; /* entries at most */
@@ -24,10 +25,10 @@ struct session_limits {
 };
 
 struct session {
-  struct session *next; /* in its bucket; private */
-  const void *client;   /* whose connection it is; NULL: only remembered, for
-                           its take-overs */
-  bool ready;           /* subscribed to stream requests */
+  struct table_node node; /* private */
+  const void *client;     /* whose connection it is; NULL: only remembered, for
+                             its take-overs */
+  bool ready;             /* subscribed to stream requests */
   struct identity_grant grant;
   unsigned takeovers; /* since window_ms */
   uint64_t window_ms;

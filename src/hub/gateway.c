@@ -13,21 +13,30 @@
 #include "hub/http_reply.h"
 #include "hub/log_limit.h"
 #include "hub/relay.h"
+#include "hub/table.h"
 
 #define DEFAULT_MAX_STREAMS 10000
 #define DEFAULT_KEEPALIVE   30000
 #define DEFAULT_CLOSE_WAIT  5000
 #define DEFAULT_DRAIN_WAIT  3600000
-#define BUCKETS             4096 /* a power of two */
 
 /* The two sides of a relay. */
 #define DEVICE  RELAY_A
 #define SERVICE RELAY_B
 
+/* A device with streams. */
+struct owner {
+  struct table_node node; /* in gateway->owners */
+  unsigned count;         /* of its streams */
+  const char *verdict;    /* gateway_judge's */
+  char device_id[];
+};
+
 /* One stream, announced or running. */
 struct entry {
   struct gateway *gateway;
-  struct entry *next; /* in its bucket */
+  struct table_node node; /* in gateway->entries */
+  struct owner *owner;
   struct relay *relay;
   struct loop_timer timer; /* pairing deadline; then idle and lifetime */
   uint64_t deadline_ms;
@@ -36,7 +45,6 @@ struct entry {
   bool forgotten; /* nobody wants to be told of its end */
   char id[TOKEN_ID_SIZE];
   char jti[2][TOKEN_JTI_SIZE]; /* by enum relay_side_name */
-  char *device_id;
   char *name;
   char *caller; /* NULL: not known */
   uint64_t announced_ms;
@@ -50,44 +58,75 @@ struct gateway {
   struct gateway_options options;
   struct gateway_events events;
   void *user;
-  unsigned count;
   uint64_t stalls; /* of streams that are over */
   struct log_limit refused;
-  struct entry *buckets[BUCKETS];
+  struct table entries; /* by id: random, and the hub's own */
+  struct table owners;  /* by device id, which the hub knows */
 };
 
-/* ---- the table ---- */
+/* ---- devices with streams ---- */
 
-/* Ids are random: their first digits spread well enough. */
-static struct entry **bucket_of(struct gateway *gateway, const char *id) {
-  unsigned hash = 0;
-  for (int i = 0; i < 8 && id[i] != '\0'; i++)
-    hash = hash * 31 + (unsigned char)id[i];
-  return &gateway->buckets[hash & (BUCKETS - 1)];
+static struct owner *owner_at(struct table_node *node) {
+  return node == NULL ? NULL : CONTAINER_OF(node, struct owner, node);
 }
 
-static struct entry *entry_find(struct gateway *gateway, const char *id) {
-  struct entry *entry = *bucket_of(gateway, id);
-  while (entry != NULL && strcmp(entry->id, id) != 0)
-    entry = entry->next;
-  return entry;
+static struct owner *owner_find(const struct gateway *gateway,
+                                const char *device_id) {
+  struct table_node *node =
+      table_first(&gateway->owners, table_hash(slice_of(device_id)));
+  while (node != NULL && strcmp(owner_at(node)->device_id, device_id) != 0)
+    node = table_next(node);
+  return owner_at(node);
+}
+
+/* For one stream more; NULL: out of memory. */
+static struct owner *owner_join(struct gateway *gateway,
+                                const char *device_id) {
+  struct owner *owner = owner_find(gateway, device_id);
+  if (owner == NULL) {
+    size_t size = strlen(device_id) + 1;
+    owner = calloc(1, sizeof *owner + size);
+    if (owner == NULL)
+      return NULL;
+    memcpy(owner->device_id, device_id, size);
+    table_add(&gateway->owners, &owner->node, table_hash(slice_of(device_id)));
+  }
+  owner->count++;
+  return owner;
+}
+
+static void owner_leave(struct gateway *gateway, struct owner *owner) {
+  if (owner == NULL || --owner->count > 0)
+    return;
+  table_remove(&gateway->owners, &owner->node);
+  free(owner);
+}
+
+/* ---- streams ---- */
+
+static struct entry *entry_at(struct table_node *node) {
+  return node == NULL ? NULL : CONTAINER_OF(node, struct entry, node);
+}
+
+static struct entry *entry_find(const struct gateway *gateway, const char *id) {
+  struct table_node *node =
+      table_first(&gateway->entries, table_hash(slice_of(id)));
+  while (node != NULL && strcmp(entry_at(node)->id, id) != 0)
+    node = table_next(node);
+  return entry_at(node);
 }
 
 static void entry_free(struct entry *entry) {
   relay_free(entry->relay);
   loop_timer_cancel(&entry->timer);
-  free(entry->device_id);
+  owner_leave(entry->gateway, entry->owner);
   free(entry->name);
   free(entry->caller);
   free(entry);
 }
 
 static void entry_remove(struct entry *entry) {
-  struct entry **place = bucket_of(entry->gateway, entry->id);
-  while (*place != entry)
-    place = &(*place)->next;
-  *place = entry->next;
-  entry->gateway->count--;
+  table_remove(&entry->gateway->entries, &entry->node);
   entry_free(entry);
 }
 
@@ -103,7 +142,7 @@ static void on_relay_end(void *user, struct relay *relay, int ended,
   struct gateway *gateway = entry->gateway;
   struct gateway_report report = {
       .stream_id = entry->id,
-      .device_id = entry->device_id,
+      .device_id = entry->owner->device_id,
       .stream_name = entry->name,
       .caller = entry->caller == NULL ? "" : entry->caller,
       .paired = entry->paired_ms != 0,
@@ -182,12 +221,12 @@ static int entry_new(struct entry **out, struct gateway *gateway,
   snprintf(entry->id, sizeof entry->id, "%s", stream->stream_id);
   snprintf(entry->jti[DEVICE], TOKEN_JTI_SIZE, "%s", stream->device_jti);
   snprintf(entry->jti[SERVICE], TOKEN_JTI_SIZE, "%s", stream->service_jti);
-  entry->device_id = strdup(stream->device_id);
+  entry->owner = owner_join(gateway, stream->device_id);
   entry->name = strdup(stream->stream_name);
   entry->announced_ms = loop_now_ms();
   if (stream->caller != NULL)
     entry->caller = strdup(stream->caller); /* it may be unknown */
-  if (entry->device_id == NULL || entry->name == NULL ||
+  if (entry->owner == NULL || entry->name == NULL ||
       relay_new(&entry->relay, gateway->loop, gateway->options.close_timeout_ms,
                 &events, entry) != DSTREAM_OK) {
     entry_free(entry);
@@ -204,16 +243,13 @@ int gateway_expect(struct gateway *gateway,
       strlen(stream->service_jti) >= TOKEN_JTI_SIZE ||
       entry_find(gateway, stream->stream_id) != NULL)
     return DSTREAM_EINVAL;
-  if (gateway->count >= gateway->options.max_streams)
+  if (gateway->entries.count >= gateway->options.max_streams)
     return DSTREAM_ELIMIT;
   struct entry *entry = NULL;
   int status = entry_new(&entry, gateway, stream);
   if (status != DSTREAM_OK)
     return status;
-  struct entry **bucket = bucket_of(gateway, entry->id);
-  entry->next = *bucket;
-  *bucket = entry;
-  gateway->count++;
+  table_add(&gateway->entries, &entry->node, table_hash(slice_of(entry->id)));
   uint64_t now = loop_now_ms();
   loop_timer_set(gateway->loop, &entry->timer,
                  entry->deadline_ms > now ? entry->deadline_ms - now : 0,
@@ -396,36 +432,21 @@ void gateway_accept(struct gateway *gateway, struct link *link,
 /* ---- looking ---- */
 
 unsigned gateway_count(const struct gateway *gateway) {
-  return gateway->count;
-}
-
-static void walk(const struct gateway *gateway,
-                 void (*fn)(void *user, struct entry *entry), void *user) {
-  for (size_t i = 0; i < BUCKETS; i++) {
-    struct entry *next = NULL;
-    for (struct entry *e = gateway->buckets[i]; e != NULL; e = next) {
-      next = e->next;
-      fn(user, e);
-    }
-  }
-}
-
-struct device_counter {
-  const char *device_id;
-  unsigned count;
-};
-
-static void count_device(void *user, struct entry *entry) {
-  struct device_counter *counter = user;
-  if (strcmp(entry->device_id, counter->device_id) == 0)
-    counter->count++;
+  return (unsigned)gateway->entries.count;
 }
 
 unsigned gateway_device_count(const struct gateway *gateway,
                               const char *device_id) {
-  struct device_counter counter = {device_id, 0};
-  walk(gateway, count_device, &counter);
-  return counter.count;
+  const struct owner *owner = owner_find(gateway, device_id);
+  return owner == NULL ? 0 : owner->count;
+}
+
+static void walk(const struct gateway *gateway,
+                 void (*fn)(void *user, struct entry *entry), void *user) {
+  struct table_walk at = {0};
+  struct entry *entry = entry_at(table_walk(&gateway->entries, &at));
+  for (; entry != NULL; entry = entry_at(table_walk(&gateway->entries, &at)))
+    fn(user, entry);
 }
 
 struct viewer {
@@ -441,7 +462,7 @@ static void view(void *user, struct entry *entry) {
   uint64_t last = relay_last_ms(entry->relay);
   struct gateway_view out = {
       .stream_id = entry->id,
-      .device_id = entry->device_id,
+      .device_id = entry->owner->device_id,
       .stream_name = entry->name,
       .caller = entry->caller == NULL ? "" : entry->caller,
       .running = running,
@@ -478,26 +499,26 @@ struct gateway_totals gateway_totals(const struct gateway *gateway) {
   return totals;
 }
 
-struct judgement {
-  int code;
-  const char *(*fn)(void *user, const char *client_id);
-  void *user;
-};
-
-static void judge(void *user, struct entry *entry) {
-  const struct judgement *judgement = user;
-  const char *reason = judgement->fn(judgement->user, entry->device_id);
-  if (reason == NULL)
+static void execute(void *user, struct entry *entry) {
+  const int *code = user;
+  if (entry->owner->verdict == NULL)
     return;
   loop_timer_cancel(&entry->timer);
-  relay_end(entry->relay, judgement->code, reason);
+  relay_end(entry->relay, *code, entry->owner->verdict);
 }
 
 void gateway_judge(struct gateway *gateway, int code,
                    const char *(*fn)(void *user, const char *client_id),
                    void *user) {
-  struct judgement judgement = {code, fn, user};
-  walk(gateway, judge, &judgement);
+  struct table_walk at = {0};
+  bool any = false;
+  struct owner *owner = owner_at(table_walk(&gateway->owners, &at));
+  for (; owner != NULL; owner = owner_at(table_walk(&gateway->owners, &at))) {
+    owner->verdict = fn(user, owner->device_id);
+    any = any || owner->verdict != NULL;
+  }
+  if (any)
+    walk(gateway, execute, &code);
 }
 
 /* ---- life ---- */
@@ -508,6 +529,12 @@ int gateway_new(struct gateway **out, dstream_loop *loop, const uint8_t *key,
   struct gateway *gateway = calloc(1, sizeof *gateway);
   if (gateway == NULL)
     return DSTREAM_ENOMEM;
+  if (!table_init(&gateway->entries) || !table_init(&gateway->owners)) {
+    table_end(&gateway->entries);
+    table_end(&gateway->owners);
+    free(gateway);
+    return DSTREAM_ENOMEM;
+  }
   gateway->loop = loop;
   gateway->start_s = (uint64_t)time(NULL);
   gateway->start_ms = loop_now_ms();
@@ -548,6 +575,8 @@ void gateway_free(struct gateway *gateway) {
   if (gateway == NULL)
     return;
   walk(gateway, drop, NULL);
+  table_end(&gateway->entries);
+  table_end(&gateway->owners);
   log_limit_end(&gateway->refused);
   crypto_wipe(gateway->key, sizeof gateway->key);
   free(gateway);

@@ -105,8 +105,9 @@ void gateway_forget(struct gateway *gateway, const char *stream_id,
 int gateway_kill(struct gateway *gateway, const char *stream_id, int code,
                  const char *reason);
 
-/* Asks fn about each stream's device ("device" or "device/module"): a text ends
- * the stream, both sides with `code` and it as the reason; NULL: it goes on. */
+/* Asks fn about each device with streams ("device" or "device/module"), once: a
+ * text, which must last until the return, ends them, both sides with `code` and
+ * it as the reason; NULL: they go on. */
 void gateway_judge(struct gateway *gateway, int code,
                    const char *(*fn)(void *user, const char *client_id),
                    void *user);

@@ -1,35 +1,35 @@
 #include "hub/presence.h"
 
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <dstream/status.h>
 
-#define FIRST_BUCKETS 64
+#include "core/container.h"
+#include "hub/table.h"
 
 struct device {
-  struct device *next;
+  struct table_node node;
   bool ready;
   bool marked;
   char id[];
 };
 
+/* Every id in here has proved a key. */
 struct presence {
-  struct device **buckets;
-  size_t bucket_count; /* a power of two */
-  size_t count;
+  struct table devices;
   size_t max;
   presence_fn *changed;
   void *user;
 };
 
-/* FNV-1a; every id in here has proved a key. */
-static size_t hash(struct slice id) {
-  uint64_t h = 14695981039346656037u;
-  for (size_t i = 0; i < id.len; i++)
-    h = (h ^ (unsigned char)id.p[i]) * 1099511628211u;
-  return (size_t)(h ^ (h >> 32));
+static struct device *device_of(struct table_node *node) {
+  return node == NULL ? NULL : CONTAINER_OF(node, struct device, node);
+}
+
+static struct device *next_device(const struct presence *presence,
+                                  struct table_walk *walk) {
+  return device_of(table_walk(&presence->devices, walk));
 }
 
 struct presence *presence_new(size_t max_devices, presence_fn *changed,
@@ -40,9 +40,7 @@ struct presence *presence_new(size_t max_devices, presence_fn *changed,
   presence->max = max_devices;
   presence->changed = changed;
   presence->user = user;
-  presence->bucket_count = FIRST_BUCKETS;
-  presence->buckets = calloc(FIRST_BUCKETS, sizeof *presence->buckets);
-  if (presence->buckets == NULL) {
+  if (!table_init(&presence->devices)) {
     free(presence);
     return NULL;
   }
@@ -50,70 +48,38 @@ struct presence *presence_new(size_t max_devices, presence_fn *changed,
 }
 
 void presence_free(struct presence *presence) {
+  struct table_walk walk = {0};
   if (presence == NULL)
     return;
-  for (size_t i = 0; i < presence->bucket_count; i++) {
-    struct device *device = presence->buckets[i];
-    while (device != NULL) {
-      struct device *next = device->next;
-      free(device);
-      device = next;
-    }
-  }
-  free(presence->buckets);
+  struct device *device = next_device(presence, &walk);
+  for (; device != NULL; device = next_device(presence, &walk))
+    free(device);
+  table_end(&presence->devices);
   free(presence);
 }
 
-/* The link that points to the device, or to the end of its bucket. */
-static struct device **find(const struct presence *presence, struct slice id) {
-  struct device **link =
-      &presence->buckets[hash(id) & (presence->bucket_count - 1)];
-  while (*link != NULL && !slice_eq(id, (*link)->id))
-    link = &(*link)->next;
-  return link;
-}
-
-/* More buckets; staying with the old ones costs time only. */
-static void grow(struct presence *presence) {
-  size_t count = presence->bucket_count * 2;
-  struct device **buckets = calloc(count, sizeof *buckets);
-  if (buckets == NULL)
-    return;
-  for (size_t i = 0; i < presence->bucket_count; i++) {
-    struct device *device = presence->buckets[i];
-    while (device != NULL) {
-      struct device *next = device->next;
-      struct device **bucket =
-          &buckets[hash(slice_of(device->id)) & (count - 1)];
-      device->next = *bucket;
-      *bucket = device;
-      device = next;
-    }
-  }
-  free(presence->buckets);
-  presence->buckets = buckets;
-  presence->bucket_count = count;
+static struct device *find(const struct presence *presence, struct slice id) {
+  struct table_node *node = table_first(&presence->devices, table_hash(id));
+  while (node != NULL && !slice_eq(id, device_of(node)->id))
+    node = table_next(node);
+  return device_of(node);
 }
 
 static int add(struct presence *presence, struct slice id,
                struct device **out) {
-  if (presence->count >= presence->max)
+  if (presence->devices.count >= presence->max)
     return DSTREAM_ELIMIT;
-  if (presence->count >= presence->bucket_count)
-    grow(presence);
   struct device *device = calloc(1, sizeof *device + id.len + 1);
   if (device == NULL)
     return DSTREAM_ENOMEM;
   memcpy(device->id, id.p, id.len);
-  struct device **link = find(presence, id);
-  *link = device;
-  presence->count++;
+  table_add(&presence->devices, &device->node, table_hash(id));
   *out = device;
   return DSTREAM_OK;
 }
 
 int presence_set(struct presence *presence, struct slice id, bool ready) {
-  struct device *device = *find(presence, id);
+  struct device *device = find(presence, id);
   int status = DSTREAM_OK;
   if (device == NULL)
     status = add(presence, id, &device);
@@ -129,62 +95,55 @@ int presence_set(struct presence *presence, struct slice id, bool ready) {
 }
 
 /* Tells after it is out of the table. */
-static void take_out(struct presence *presence, struct device **link) {
-  struct device *device = *link;
-  *link = device->next;
-  presence->count--;
+static void take_out(struct presence *presence, struct device *device) {
+  table_remove(&presence->devices, &device->node);
   if (device->ready && presence->changed != NULL)
     presence->changed(presence->user, device->id, false);
   free(device);
 }
 
 void presence_remove(struct presence *presence, struct slice id) {
-  struct device **link = find(presence, id);
-  if (*link != NULL)
-    take_out(presence, link);
+  struct device *device = find(presence, id);
+  if (device != NULL)
+    take_out(presence, device);
 }
 
 void presence_mark_all(struct presence *presence) {
-  for (size_t i = 0; i < presence->bucket_count; i++) {
-    struct device *device = presence->buckets[i];
-    for (; device != NULL; device = device->next)
-      device->marked = true;
-  }
+  struct table_walk walk = {0};
+  struct device *device = next_device(presence, &walk);
+  for (; device != NULL; device = next_device(presence, &walk))
+    device->marked = true;
 }
 
 void presence_remove_marked(struct presence *presence) {
-  for (size_t i = 0; i < presence->bucket_count; i++) {
-    struct device **link = &presence->buckets[i];
-    while (*link != NULL) {
-      if ((*link)->marked)
-        take_out(presence, link);
-      else
-        link = &(*link)->next;
-    }
+  struct table_walk walk = {0};
+  struct device *device = next_device(presence, &walk);
+  for (; device != NULL; device = next_device(presence, &walk)) {
+    if (device->marked)
+      take_out(presence, device);
   }
 }
 
 bool presence_ready(const struct presence *presence, const char *id) {
-  const struct device *device = *find(presence, slice_of(id));
+  const struct device *device = find(presence, slice_of(id));
   return device != NULL && device->ready;
 }
 
 bool presence_connected(const struct presence *presence, const char *id) {
-  return *find(presence, slice_of(id)) != NULL;
+  return find(presence, slice_of(id)) != NULL;
 }
 
 size_t presence_count(const struct presence *presence) {
-  return presence->count;
+  return presence->devices.count;
 }
 
 void presence_each(const struct presence *presence,
                    bool (*fn)(void *user, const char *id, bool ready),
                    void *user) {
-  for (size_t i = 0; i < presence->bucket_count; i++) {
-    const struct device *device = presence->buckets[i];
-    for (; device != NULL; device = device->next) {
-      if (!fn(user, device->id, device->ready))
-        return;
-    }
+  struct table_walk walk = {0};
+  const struct device *device = next_device(presence, &walk);
+  for (; device != NULL; device = next_device(presence, &walk)) {
+    if (!fn(user, device->id, device->ready))
+      return;
   }
 }

@@ -605,6 +605,53 @@ static void test_forget_and_kill(void **state) {
   peer_clear(&service);
 }
 
+/* Those of every third device end. */
+static const char *judge(void *user, const char *client_id) {
+  int *asked = user;
+  ++*asked;
+  return atoi(client_id + 6) % 3 == 0 ? "the device was removed" : NULL;
+}
+
+/* More streams and devices than any table began with. */
+static void test_streams_by_device(void **state) {
+  (void)state;
+  enum { DEVICES = 300, EACH = 3 };
+  static struct ticket t[DEVICES * EACH];
+  char id[32];
+  for (int i = 0; i < DEVICES * EACH; i++) {
+    make_ticket(&t[i], 60);
+    snprintf(id, sizeof id, "device%d", i % DEVICES);
+    struct gateway_stream stream = {.stream_id = t[i].id,
+                                    .device_id = id,
+                                    .stream_name = "echo",
+                                    .device_jti = t[i].claims[DEVICE].jti,
+                                    .service_jti = t[i].claims[SERVICE].jti,
+                                    .deadline_ms = loop_now_ms() + 60000};
+    assert_int_equal(gateway_expect(world.gateway, &stream), 0);
+    assert_int_equal(gateway_expect(world.gateway, &stream), DSTREAM_EINVAL);
+    assert_int_equal(gateway_device_count(world.gateway, id), i / DEVICES + 1);
+  }
+  assert_int_equal(gateway_count(world.gateway), DEVICES * EACH);
+  assert_int_equal(gateway_device_count(world.gateway, "device"), 0);
+  int asked = 0;
+  gateway_judge(world.gateway, 1008, judge, &asked);
+  assert_int_equal(asked, DEVICES); /* once each */
+  WAIT(gateway_count(world.gateway) == DEVICES * EACH / 3 * 2);
+  assert_int_equal(world.ends, DEVICES * EACH / 3);
+  for (int i = 0; i < DEVICES * EACH; i++) {
+    int device = i % DEVICES;
+    snprintf(id, sizeof id, "device%d", device);
+    unsigned left = device % 3 == 0 ? 0 : EACH;
+    assert_int_equal(gateway_device_count(world.gateway, id), left);
+  }
+  for (int i = 0; i < DEVICES * EACH; i++) {
+    int gone = i % DEVICES % 3 == 0;
+    assert_int_equal(gateway_kill(world.gateway, t[i].id, 1008, "by order"),
+                     gone ? DSTREAM_ENOTFOUND : DSTREAM_OK);
+  }
+  WAIT(gateway_count(world.gateway) == 0);
+}
+
 /* ---- how a side ends ---- */
 
 enum ending {
@@ -1851,6 +1898,7 @@ int main(void) {
       TEST(test_missing_token_and_wrong_requests),
       TEST(test_the_other_side_never_comes),
       TEST(test_forget_and_kill),
+      TEST(test_streams_by_device),
       TEST(test_ends_of_every_kind),
       TEST(test_frames_of_every_kind),
       TEST(test_small_writes_share_records),
