@@ -382,7 +382,7 @@ static bool try_program(char *out, const char *folder, size_t folder_len) {
   return n > 0 && n < PATH_MAX && folder_len > 0 && access(out, X_OK) == 0;
 }
 
-static int find_program(const char *given, char *out, struct dstream_end *end) {
+int broker_find_program(const char *given, char *out, struct dstream_end *end) {
   static const char *const folders[] = {"/usr/sbin", "/usr/local/sbin"};
   if (given != NULL) {
     if (access(given, X_OK) == 0 && strlen(given) < PATH_MAX) {
@@ -423,7 +423,7 @@ static int prepare(struct broker *broker, const struct broker_options *options,
                 options->plugin);
   struct broker_options resolved = *options;
   resolved.plugin = plugin;
-  int status = find_program(options->program, broker->program, end);
+  int status = broker_find_program(options->program, broker->program, end);
   if (status == DSTREAM_OK)
     status = make_paths(broker, end);
   if (status == DSTREAM_OK)

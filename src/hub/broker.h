@@ -65,6 +65,10 @@ struct broker_events {
   void (*on_log)(void *user, enum dstream_log_level level, const char *text);
 };
 
+/* Where mosquitto is: given (NULL: looked for), if it can be executed.  out:
+ * PATH_MAX bytes.  DSTREAM_ENOTFOUND. */
+int broker_find_program(const char *given, char *out, struct dstream_end *end);
+
 struct broker;
 
 /* Writes the configuration and starts the broker; on_up follows.  events may be

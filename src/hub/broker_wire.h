@@ -27,6 +27,10 @@
 
 #include "core/slice.h"
 
+/* In the plugin's file, before its version: what `dstream-hub check` looks for.
+ */
+#define BROKER_PLUGIN_MARK "dstream broker plugin, version "
+
 /* The hub's own client.  A device's client id never begins with a slash. */
 #define BROKER_HUB_CLIENT "/hub"
 #define BROKER_HUB_USER   "hub"

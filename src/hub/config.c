@@ -22,6 +22,12 @@ enum dstream_log_level config_log_level(const struct config *config,
   return (enum dstream_log_level)(own != 0 ? own : config->log_level);
 }
 
+/* A hub needs some, and for each connection and stream some. */
+unsigned config_descriptors(const struct config *config) {
+  return 1024 + 3 * config->limits.max_connections +
+         2 * config->limits.max_streams;
+}
+
 /* ---- reading ---- */
 
 /* name: the option's path, or the variable's. */

@@ -96,6 +96,9 @@ char *config_format(const struct config *config);
 enum dstream_log_level config_log_level(const struct config *config,
                                         enum log_part part);
 
+/* How many descriptors a hub with these limits may come to need. */
+unsigned config_descriptors(const struct config *config);
+
 /* Every option with what is allowed, its default, what it does and its
  * variable. */
 enum config_list_form {

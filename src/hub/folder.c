@@ -51,6 +51,15 @@ int folder_lock(int *fd, struct dstream_end *end) {
   return status;
 }
 
+bool folder_runs(void) {
+  int lock = open(FOLDER_LOCK_FILE, O_RDONLY | O_CLOEXEC);
+  if (lock < 0)
+    return false;
+  bool runs = flock(lock, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  close(lock);
+  return runs;
+}
+
 void folder_find_open(const struct config *config,
                       void (*say)(void *user, const char *path), void *user) {
   char wal[CONFIG_TEXT_SIZE + 8];

@@ -33,6 +33,9 @@ int folder_enter(const char *directory, struct config *config,
  * the process, or when *fd is closed.  DSTREAM_ESTATE: another hub has it. */
 int folder_lock(int *fd, struct dstream_end *end);
 
+/* Whether a hub runs in this folder. */
+bool folder_runs(void);
+
 /* Calls say for each file with a secret in it that everybody on this machine
  * may read or change.  A group of its own is a way to keep a secret. */
 void folder_find_open(const struct config *config,

@@ -32,8 +32,6 @@
 #define STOP_STEP_MS   20
 #define LOOK_MS        250 /* how long a removed device's streams live on */
 #define FDS_MIN        1024
-#define FDS_PER_CONN   3
-#define FDS_PER_STREAM 2
 #define EVERY_ADDRESS  "0.0.0.0"
 
 struct hub {
@@ -384,9 +382,7 @@ static int take_http(void *user, int fd, const char *peer) {
 static unsigned set_fd_limit(const struct config *config) {
   struct rlimit limit = {FDS_MIN, FDS_MIN};
   getrlimit(RLIMIT_NOFILE, &limit);
-  rlim_t wanted = FDS_MIN +
-                  (rlim_t)FDS_PER_CONN * config->limits.max_connections +
-                  (rlim_t)FDS_PER_STREAM * config->limits.max_streams;
+  rlim_t wanted = config_descriptors(config);
   limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
   getrlimit(RLIMIT_NOFILE, &limit);

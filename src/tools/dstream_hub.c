@@ -10,6 +10,7 @@
 #include "core/conn_string.h"
 #include "core/crypto.h"
 #include "core/end.h"
+#include "hub/check.h"
 #include "hub/config.h"
 #include "hub/folder.h"
 #include "hub/hub.h"
@@ -28,6 +29,7 @@ static const char *const help_all =
     "\n"
     "  init DIR                  make a hub's folder\n"
     "  run DIR                   run the hub, in the foreground\n"
+    "  check DIR                 say whether it can be run, and what is wrong\n"
     "  device add DIR ID         add a device, print its connection string\n"
     "  device remove DIR ID      remove a device\n"
     "  device disable DIR ID     cut a device off, and keep it\n"
@@ -71,6 +73,16 @@ static const char *const help_run =
     "stderr.\n"
     "SIGTERM and SIGINT end it, SIGHUP has it reread its certificate.\n"
     "DSTREAM_PLUGIN names another " PLUGIN_NAME " to use.\n";
+
+static const char *const help_check =
+    "Usage: dstream-hub check DIR [--json]\n"
+    "Looks at hub.json, the certificate and its key, the database, the broker, "
+    "the\n"
+    "ports and the modes of files, says what it finds, and changes nothing.  "
+    "The hub\n"
+    "may run meanwhile.  Exit status: 1 if there is an error.\n"
+    "\n"
+    "  --json  as an object with errors, warnings and findings\n";
 
 static const char *const help_device =
     "Usage: dstream-hub device add DIR ID\n"
@@ -395,6 +407,27 @@ static int command_run(int argc, char **argv) {
   return CLI_DONE;
 }
 
+static int command_check(int argc, char **argv) {
+  struct arguments arguments;
+  help = help_check;
+  int status = parse(&arguments, argc, argv, list_options, 1, 1);
+  if (status != CLI_DONE)
+    return status;
+  char named[PATH_MAX + 64];
+  char plugin[PATH_MAX];
+  find_plugin(named, sizeof named);
+  if (realpath(named, plugin) == NULL) /* it may be missing: that is said */
+    snprintf(plugin, sizeof plugin, "%.4000s", named);
+  struct check_report report;
+  check_run(&report, arguments.rest[0], plugin);
+  if (!arguments.json)
+    check_print(&report, stdout);
+  else if (check_print_json(&report, stdout) != DSTREAM_OK)
+    return CLI_FAILED;
+  status = cli_printed();
+  return report.errors > 0 ? CLI_FAILED : status;
+}
+
 static int print_secret_line(char *text, size_t size, int status,
                              const struct dstream_end *end) {
   if (status == DSTREAM_OK)
@@ -680,6 +713,7 @@ static const struct command {
 } commands[] = {
     {"init", command_init},
     {"run", command_run},
+    {"check", command_check},
     {"device", command_device},
     {"group", command_group},
     {"policy", command_policy},

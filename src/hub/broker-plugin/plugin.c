@@ -6,8 +6,11 @@
 #include <time.h>
 
 #include "core/crypto.h"
+#include "hub/broker_wire.h"
 
 #define EXPORT __attribute__((visibility("default")))
+
+static const char version[] = BROKER_PLUGIN_MARK DSTREAM_VERSION;
 
 struct plugin plugin;
 
@@ -109,7 +112,8 @@ EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *id, void **user,
   struct listener *listener = calloc(1, sizeof *listener);
   if (listener == NULL)
     return MOSQ_ERR_NOMEM;
-  plugin.listeners++;
+  if (plugin.listeners++ == 0)
+    plugin_log('D', "%s", version);
   listener->id = id;
   listener->role = options.role;
   *user = listener;
