@@ -12,10 +12,10 @@
 #include "hub/hub_error.h"
 #include "hub/log_limit.h"
 #include "hub/rest_path.h"
+#include "hub/rest_reply.h"
 
 #define HEADERS_SIZE 8192
-#define CALLER_SIZE  192
-#define JSON_TYPE    "application/json; charset=utf-8"
+#define CALLER_SIZE  HANDSHAKE_CALLER_SIZE
 
 struct rest {
   dstream_loop *loop;
@@ -29,38 +29,22 @@ struct call {
   struct rest *rest;
   struct http_exchange *exchange;
   struct handshake_pending *pending;
+  /* While handshake_start runs. */
+  const struct handshake_request *request;
 };
 
 /* ---- answers ---- */
 
+/* An error that the handshake does not know of. */
 static void reply_error(struct rest *rest, struct http_exchange *exchange,
                         enum hub_error_code code, const char *message,
-                        int timeout_s, const char *tracking,
                         const char *headers) {
   char id[HUB_ERROR_TRACKING_SIZE];
-  uint8_t bytes[16] = {0};
-  snprintf(id, sizeof id, "%s", tracking);
-  if (id[0] == '\0' && crypto_random(bytes, sizeof bytes) == DSTREAM_OK) {
-    for (size_t i = 0; i < sizeof bytes; i++)
-      snprintf(id + 2 * i, 3, "%02x", bytes[i]);
-  }
-  char body[HUB_ERROR_BODY_SIZE];
-  char lines[512];
-  int len = snprintf(lines, sizeof lines,
-                     "iothub-errorcode: %s\r\nx-ms-request-id: %s\r\n%s",
-                     hub_error_name(code), id, headers);
-  assert(len > 0 && (size_t)len < sizeof lines);
-  struct http_answer answer = {.status = hub_error_http_status(code),
-                               .headers = lines,
-                               .type = JSON_TYPE,
-                               .body = body};
-  answer.body_len = hub_error_body(body, sizeof body, code, message, id,
-                                   timeout_s, (uint64_t)time(NULL));
-  if (tracking[0] == '\0')
-    log_limit_write(&rest->refused, DSTREAM_LOG_INFO,
-                    "rest: request %.8s: answered %d: %s", id, (int)code,
-                    message);
-  http_exchange_reply(exchange, &answer);
+  rest_tracking_make(id);
+  log_limit_write(&rest->refused, DSTREAM_LOG_INFO,
+                  "rest: request %.8s: answered %d: %s", id, (int)code,
+                  message);
+  rest_reply_error(exchange, code, message, -1, id, headers);
 }
 
 static void reply_rejected(struct http_exchange *exchange,
@@ -100,12 +84,52 @@ static const char *retry_after(enum hub_error_code code) {
              : "";
 }
 
+static void tell(struct rest *rest, const struct activity_record *record) {
+  if (rest->options.tell != NULL)
+    rest->options.tell(rest->options.user, record);
+}
+
+/* Refused at once: the handshake has told nothing of it. */
+static void tell_refused(const struct call *call,
+                         const struct handshake_result *result,
+                         const char *tracking) {
+  const struct handshake_request *request = call->request;
+  char client[HANDSHAKE_CLIENT_SIZE];
+  snprintf(client, sizeof client, "%s%s%s", request->device_id,
+           request->module_id != NULL ? "/" : "",
+           request->module_id != NULL ? request->module_id : "");
+  struct activity_record record = {
+      .event = result->error == HUB_ERROR_THROTTLED ? ACTIVITY_LIMIT
+                                                    : ACTIVITY_FAILED,
+      .client_id = client,
+      .stream_name = request->name,
+      .tracking_id = tracking,
+      .caller = request->caller,
+      .description = result->message,
+      .status_code = hub_error_http_status(result->error),
+      .error_code = (int)result->error};
+  tell(call->rest, &record);
+}
+
+static void reply_failed(const struct call *call,
+                         const struct handshake_result *result) {
+  char id[HUB_ERROR_TRACKING_SIZE];
+  snprintf(id, sizeof id, "%s", result->stream_id);
+  if (id[0] == '\0') {
+    rest_tracking_make(id);
+    log_limit_write(&call->rest->refused, DSTREAM_LOG_INFO,
+                    "rest: request %.8s: answered %d: %s", id,
+                    (int)result->error, result->message);
+    tell_refused(call, result, id);
+  }
+  rest_reply_error(call->exchange, result->error, result->message,
+                   result->timeout_s, id, retry_after(result->error));
+}
+
 static void on_done(void *user, const struct handshake_result *result) {
   struct call *call = user;
   if (result->error != HUB_ERROR_NONE)
-    reply_error(call->rest, call->exchange, result->error, result->message,
-                result->timeout_s, result->stream_id,
-                retry_after(result->error));
+    reply_failed(call, result);
   else if (result->accepted)
     reply_accepted(call->exchange, result);
   else
@@ -121,21 +145,62 @@ static void on_cancel(void *user) {
 
 /* ---- requests ---- */
 
+/* The policy whose key signed the token, and where it comes from. */
+static void name_caller(const struct http_head *head, const char *peer,
+                        char *out, size_t size) {
+  struct sas sas;
+  char policy[IDENTITY_POLICY_MAX + 1] = "";
+  struct slice token = http_head_get(head, "Authorization");
+  if (sas_parse(&sas, token.p, token.len) == DSTREAM_OK)
+    (void)percent_decode(sas.skn, policy, sizeof policy, NULL);
+  const char *port = strrchr(peer, ':');
+  size_t len = port != NULL ? (size_t)(port - peer) : strlen(peer);
+  snprintf(out, size, "%s@%.*s", policy, (int)len, peer);
+}
+
+/* Whether the token's policy has any of these rights. */
+static int check_rights(const struct rest *rest, struct slice token,
+                        unsigned rights, uint64_t now,
+                        struct dstream_end *why) {
+  struct identity_grant grant;
+  int status = DSTREAM_EUNAUTHORIZED;
+  for (unsigned right = 1; right <= IDENTITY_ALL_RIGHTS; right <<= 1) {
+    if ((rights & right) == 0)
+      continue;
+    status =
+        identity_check_service_sas(rest->options.store, &rest->options.names,
+                                   token, right, now, &grant, why);
+    if (status == DSTREAM_OK)
+      break;
+  }
+  return status;
+}
+
+static void tell_unauthorized(struct rest *rest, const char *tracking,
+                              const char *peer, const char *why) {
+  struct activity_record record = {.event = ACTIVITY_REFUSED,
+                                   .tracking_id = tracking,
+                                   .peer = peer,
+                                   .side = "service",
+                                   .description = why,
+                                   .status_code = 401,
+                                   .error_code = HUB_ERROR_UNAUTHORIZED};
+  tell(rest, &record);
+}
+
 /* True, or the request was answered.  The caller learns no more than what it
  * sent; the log has the detail. */
 static bool authorize(struct rest *rest, struct http_exchange *exchange,
-                      const struct http_head *head, const char *peer) {
+                      const struct http_head *head, const char *peer,
+                      unsigned rights) {
   struct slice token = http_head_get(head, "Authorization");
   struct dstream_end why = {0};
-  struct identity_grant grant;
   uint64_t now = (uint64_t)time(NULL);
   int status = DSTREAM_EUNAUTHORIZED;
   const char *message = "A SharedAccessSignature in the header Authorization "
                         "is needed.";
   if (token.p != NULL && http_head_count(head, "Authorization") == 1) {
-    status = identity_check_service_sas(
-        rest->options.store, &rest->options.names, token,
-        IDENTITY_SERVICE_CONNECT, now, &grant, &why);
+    status = check_rights(rest, token, rights, now, &why);
     struct sas sas;
     message = "The SharedAccessSignature is not valid here.";
     if (sas_parse(&sas, token.p, token.len) == DSTREAM_OK &&
@@ -144,16 +209,19 @@ static bool authorize(struct rest *rest, struct http_exchange *exchange,
   }
   if (status == DSTREAM_OK)
     return true;
-  log_limit_write(&rest->refused, DSTREAM_LOG_INFO,
-                  "rest: request from %s refused: %s", peer,
-                  why.text[0] != '\0' ? why.text : message);
-  if (status == DSTREAM_EINTERNAL)
+  if (status == DSTREAM_EINTERNAL) {
     reply_error(rest, exchange, HUB_ERROR_UNAVAILABLE,
-                "The identities can't be read just now.", -1, "",
-                "Retry-After: 1\r\n");
-  else
-    reply_error(rest, exchange, HUB_ERROR_UNAUTHORIZED, message, -1, "",
-                "WWW-Authenticate: SharedAccessSignature\r\n");
+                "The identities can't be read just now.", "Retry-After: 1\r\n");
+    return false;
+  }
+  char id[HUB_ERROR_TRACKING_SIZE];
+  const char *detail = why.text[0] != '\0' ? why.text : message;
+  rest_tracking_make(id);
+  log_limit_write(&rest->refused, DSTREAM_LOG_INFO,
+                  "rest: request %.8s from %s refused: %s", id, peer, detail);
+  tell_unauthorized(rest, id, peer, detail);
+  rest_reply_error(exchange, HUB_ERROR_UNAUTHORIZED, message, -1, id,
+                   "WWW-Authenticate: SharedAccessSignature\r\n");
   return false;
 }
 
@@ -164,26 +232,13 @@ static int seconds_header(const struct http_head *head, const char *name,
   return value.p == NULL ? fallback : rest_seconds(value);
 }
 
-/* The policy whose key signed the token, and where it comes from. */
-static void name_caller(const struct http_head *head, const char *peer,
-                        char *out, size_t size) {
-  struct sas sas;
-  char policy[64] = "";
-  struct slice token = http_head_get(head, "Authorization");
-  if (sas_parse(&sas, token.p, token.len) == DSTREAM_OK)
-    (void)percent_decode(sas.skn, policy, sizeof policy, NULL);
-  const char *port = strrchr(peer, ':');
-  size_t len = port != NULL ? (size_t)(port - peer) : strlen(peer);
-  snprintf(out, size, "%s@%.*s", policy, (int)len, peer);
-}
-
 static void start_stream(struct rest *rest, struct http_exchange *exchange,
                          const struct http_head *head,
                          const struct rest_path *path, const char *peer) {
   struct call *call = calloc(1, sizeof *call);
   if (call == NULL) {
     reply_error(rest, exchange, HUB_ERROR_UNAVAILABLE,
-                "The hub is out of memory.", -1, "", "Retry-After: 1\r\n");
+                "The hub is out of memory.", "Retry-After: 1\r\n");
     return;
   }
   call->rest = rest;
@@ -206,9 +261,11 @@ static void start_stream(struct rest *rest, struct http_exchange *exchange,
                          HANDSHAKE_RESPONSE_DEFAULT_S),
       .caps = asked.p != NULL ? caps : NULL};
   struct handshake_pending *pending = NULL;
+  call->request = &request;
   handshake_start(rest->options.handshake, &request, on_done, call, &pending);
   if (pending != NULL) { /* else call is gone */
     call->pending = pending;
+    call->request = NULL;
     http_exchange_on_cancel(exchange, on_cancel, call);
   }
 }
@@ -217,41 +274,74 @@ static void handle_stream(struct rest *rest, struct http_exchange *exchange,
                           const struct http_head *head,
                           const struct rest_path *path, const char *peer) {
   if (!slice_eq(head->method, "POST")) {
-    reply_error(rest, exchange, HUB_ERROR_METHOD, "Use POST here.", -1, "",
+    reply_error(rest, exchange, HUB_ERROR_METHOD, "Use POST here.",
                 "Allow: POST\r\n");
     return;
   }
-  if (!authorize(rest, exchange, head, peer))
+  if (!authorize(rest, exchange, head, peer, IDENTITY_SERVICE_CONNECT))
     return;
   if (path->route == REST_BAD)
     reply_error(rest, exchange, HUB_ERROR_ARGUMENT,
                 "A device or module id or the stream's name is not a valid "
                 "one.",
-                -1, "", "");
+                "");
   else
     start_stream(rest, exchange, head, path, peer);
 }
 
+/* /healthz: it answers.  /readyz: it can work; else why not. */
 static void handle_health(struct rest *rest, struct http_exchange *exchange,
-                          const struct http_head *head) {
+                          const struct http_head *head, bool ask_ready) {
   if (!slice_eq(head->method, "GET") && !slice_eq(head->method, "HEAD")) {
-    reply_error(rest, exchange, HUB_ERROR_METHOD, "Use GET here.", -1, "",
+    reply_error(rest, exchange, HUB_ERROR_METHOD, "Use GET here.",
                 "Allow: GET, HEAD\r\n");
     return;
   }
-  struct http_answer answer = {
-      .status = 200, .type = "text/plain", .body = "ok\n", .body_len = 3};
+  char text[200] = "ok\n";
+  const char *why = "";
+  bool ready = !ask_ready || rest->options.ready == NULL ||
+               rest->options.ready(rest->options.user, &why);
+  if (!ready)
+    snprintf(text, sizeof text, "%.180s\n", why);
+  struct http_answer answer = {.status = ready ? 200 : 503,
+                               .type = "text/plain",
+                               .body = text,
+                               .body_len = strlen(text)};
   http_exchange_reply(exchange, &answer);
+}
+
+/* What others serve.  False: none of it. */
+static bool handle_part(struct rest *rest, struct http_exchange *exchange,
+                        const struct http_head *head, const char *peer) {
+  for (size_t i = 0; i < REST_PARTS_MAX; i++) {
+    const struct rest_part *part = &rest->options.parts[i];
+    unsigned rights = part->rights == NULL ? 0 : part->rights(head);
+    if (rights == 0)
+      continue;
+    char caller[CALLER_SIZE];
+    if (authorize(rest, exchange, head, peer, rights)) {
+      name_caller(head, peer, caller, sizeof caller);
+      part->handle(part->user, exchange, head, caller);
+    }
+    return true;
+  }
+  return false;
 }
 
 static void on_request(void *user, struct http_exchange *exchange,
                        const struct http_head *head, const char *peer) {
   struct rest *rest = user;
   struct rest_path path;
+  if (handle_part(rest, exchange, head, peer))
+    return;
+  if (slice_eq(head->target, "/readyz")) {
+    handle_health(rest, exchange, head, true);
+    return;
+  }
   rest_path_parse(&path, head->target);
   switch (path.route) {
   case REST_HEALTH:
-    handle_health(rest, exchange, head);
+    handle_health(rest, exchange, head, false);
     return;
   case REST_STREAM:
   case REST_BAD:
@@ -259,7 +349,7 @@ static void on_request(void *user, struct http_exchange *exchange,
     return;
   case REST_UNKNOWN:
     reply_error(rest, exchange, HUB_ERROR_NOT_FOUND,
-                "There is nothing at this address.", -1, "", "");
+                "There is nothing at this address.", "");
     return;
   }
 }

@@ -12,6 +12,9 @@
  *     some; or False, with dstream-reason if the device gave one.
  *   GET /healthz
  *     200 "ok", to anybody.
+ *   GET /readyz
+ *     200 "ok", or 503 and why the hub can't do its work now; to anybody.
+ *   What else there is: hub/rest_admin.h.
  *
  * Errors have Azure's form (hub/hub_error.h), with the header iothub-errorcode,
  * and x-ms-request-id, which is in the hub's log too, unless there is a flood
@@ -22,6 +25,7 @@
 
 #include <dstream/status.h>
 
+#include "hub/activity.h"
 #include "hub/handshake.h"
 #include "hub/http_server.h"
 #include "hub/identity.h"
@@ -29,11 +33,31 @@
 
 struct rest;
 
+#define REST_PARTS_MAX 4
+
+/* A part of the interface that another module serves. */
+struct rest_part {
+  /* Which rights a request needs (any of IDENTITY_*); 0: it is not this
+   * part's.  NULL: no part. */
+  unsigned (*rights)(const struct http_head *head);
+  /* Answers, now or later, a caller ("POLICY@ADDRESS") who has such a right. */
+  void (*handle)(void *user, struct http_exchange *exchange,
+                 const struct http_head *head, const char *caller);
+  void *user;
+};
+
 struct rest_options {
   struct http_server_options http;
   struct identity_store *store; /* lives longer than the rest */
   struct identity_names names;
   struct handshake *handshake; /* the same */
+  struct rest_part parts[REST_PARTS_MAX];
+  /* Whether the hub can do its work; else *why says what is missing.  NULL: it
+   * can. */
+  bool (*ready)(void *user, const char **why);
+  /* For the activity log; NULL: not told. */
+  void (*tell)(void *user, const struct activity_record *record);
+  void *user;
 };
 
 int rest_new(struct rest **out, dstream_loop *loop,
