@@ -60,7 +60,11 @@ nginx-light               command nginx        # the same: a web server
 iperf3                    command iperf3       # the same
 chromium                  command chromium     # the same: a browser
 netcat-openbsd            package              # the same: nc -N
-systemd                   command systemd-analyze # what the unit lets through
+systemd                   command systemd-analyze # what the units let through
+build-essential           package              # Debian packages
+debhelper                 command dh           # the same
+lintian                   command lintian      # the same
+bash-completion           package              # completion as it is installed
 iproute2                  command ip           # addresses of the tests
 procps                    command ps           # processes left behind
 valgrind                  command valgrind     # instructions that are counted
