@@ -1,137 +1,42 @@
 #include <errno.h>
-#include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include <sqlite3.h>
-
 #include "hub/check.h"
-#include "hub/identity.h"
+#include "hub/identity_health.h"
 
 #define SUBJECT "database"
-#define BUSY_MS 2000
 
-/* Who may write takes the files beside it away again at the end; so it is asked
- * for, where it can be had, and nothing is written. */
-static sqlite3 *open_only_to_read(const char *path) {
-  sqlite3 *db = NULL;
-  int way =
-      access(path, W_OK) == 0 ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY;
-  if (sqlite3_open_v2(path, &db, way | SQLITE_OPEN_NOMUTEX, NULL) !=
-      SQLITE_OK) {
-    sqlite3_close(db);
-    return NULL;
-  }
-  sqlite3_busy_timeout(db, BUSY_MS);
-  sqlite3_exec(db, "PRAGMA query_only=ON", NULL, NULL, NULL);
-  return db;
-}
-
-/* The first column of the first row, as a text; false: there is none, or *out
- * is what SQLite says. */
-static bool ask(sqlite3 *db, const char *sql, char *out, size_t size) {
-  sqlite3_stmt *stmt = NULL;
-  bool ok = sqlite3_prepare_v2(db, sql, -1, &stmt, NULL) == SQLITE_OK &&
-            sqlite3_step(stmt) == SQLITE_ROW;
-  const unsigned char *text = ok ? sqlite3_column_text(stmt, 0) : NULL;
-  snprintf(out, size, "%s",
-           text != NULL ? (const char *)text : sqlite3_errmsg(db));
-  sqlite3_finalize(stmt);
-  return ok && text != NULL;
-}
-
-/* Every table with its columns, in one line.  (Not the statements that made
- * them: those of a database that was brought up to date differ.) */
-static bool describe(sqlite3 *db, char *out, size_t size) {
-  return ask(db,
-             "SELECT group_concat(col, ',') FROM (SELECT m.name || '.' || "
-             "p.name AS col FROM sqlite_master m, pragma_table_info(m.name) p "
-             "WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' "
-             "ORDER BY col)",
-             out, size);
-}
-
-struct shape {
-  char version[16];
-  char tables[2048];
-};
-
-static bool read_shape(sqlite3 *db, struct shape *shape) {
-  return ask(db, "PRAGMA user_version", shape->version,
-             sizeof shape->version) &&
-         describe(db, shape->tables, sizeof shape->tables);
-}
-
-/* What a new database looks like: one is made, and taken away. */
-static bool read_wanted(struct shape *wanted) {
-  const char *folder = getenv("TMPDIR");
-  char directory[PATH_MAX];
-  char path[PATH_MAX + 8];
-  snprintf(directory, sizeof directory, "%.4000s/dstream-check-XXXXXX",
-           folder == NULL || folder[0] == '\0' ? "/tmp" : folder);
-  if (mkdtemp(directory) == NULL)
-    return false;
-  snprintf(path, sizeof path, "%s/new.db", directory);
-  struct identity_store *store = NULL;
-  bool ok = identity_create(&store, path, NULL) == DSTREAM_OK;
-  sqlite3 *db = ok ? open_only_to_read(path) : NULL;
-  ok = db != NULL && read_shape(db, wanted);
-  sqlite3_close(db);
-  identity_close(store);
-  unlink(path);
-  rmdir(directory);
-  return ok;
-}
-
-static void compare(struct check_report *report, const char *path,
-                    const struct shape *have, const struct shape *wanted) {
-  long version = strtol(have->version, NULL, 10);
-  long current = strtol(wanted->version, NULL, 10);
-  if (version < 1)
+static void judge(struct check_report *report, const char *path,
+                  const struct identity_health *health) {
+  if (health->damage[0] != '\0')
+    check_say(report, CHECK_ERROR, SUBJECT,
+              "%.80s can't be used: %.100s; if it is damaged, restore a backup",
+              path, health->damage);
+  else if (health->version < 1)
     check_say(report, CHECK_ERROR, SUBJECT, "%.100s is not a hub's database",
               path);
-  else if (version > current)
+  else if (health->current == 0)
+    check_say(report, CHECK_WARNING, SUBJECT,
+              "the tables of %.80s can't be compared: no file can be made in "
+              "TMPDIR",
+              path);
+  else if (health->version > health->current)
     check_say(report, CHECK_ERROR, SUBJECT,
-              "%.100s was written by a newer dstream-hub (version %ld): use "
+              "%.80s was written by a newer dstream-hub (version %ld): use "
               "that",
-              path, version);
-  else if (version < current)
+              path, health->version);
+  else if (health->version < health->current)
     check_say(report, CHECK_WARNING, SUBJECT,
-              "%.100s is of an older version (%ld, not %ld) and will be "
+              "%.80s is of an older version (%ld, not %ld) and will be "
               "brought up to date at the start: have a backup",
-              path, version, current);
-  else if (strcmp(have->tables, wanted->tables) != 0)
+              path, health->version, health->current);
+  else if (!health->same_tables)
     check_say(report, CHECK_ERROR, SUBJECT,
-              "%.100s has other tables than it should; restore a backup", path);
-}
-
-static void check_content(struct check_report *report, const char *path,
-                          sqlite3 *db) {
-  struct shape have = {0};
-  struct shape wanted = {0};
-  char text[128];
-  unsigned before = report->errors + report->warnings;
-  if (!read_shape(db, &have)) {
-    check_say(report, CHECK_ERROR, SUBJECT, "%.100s can't be read: %.100s",
-              path, have.tables[0] != '\0' ? have.tables : have.version);
-    return;
-  }
-  if (!ask(db, "PRAGMA quick_check(1)", text, sizeof text) ||
-      strcmp(text, "ok") != 0) {
-    check_say(report, CHECK_ERROR, SUBJECT,
-              "%.100s is damaged, restore a backup: %.100s", path, text);
-    return;
-  }
-  if (read_wanted(&wanted))
-    compare(report, path, &have, &wanted);
+              "%.80s has other tables than it should; restore a backup", path);
   else
-    check_say(report, CHECK_WARNING, SUBJECT,
-              "the tables can't be compared: no file can be made in TMPDIR");
-  if (report->errors + report->warnings == before &&
-      ask(db, "SELECT count(*) FROM devices", text, sizeof text))
-    check_say(report, CHECK_OK, SUBJECT, "%.100s is whole, %s devices", path,
-              text);
+    check_say(report, CHECK_OK, SUBJECT, "%.80s is whole, %ld devices", path,
+              health->devices);
 }
 
 void check_database(struct check_report *report, const struct config *config) {
@@ -144,10 +49,7 @@ void check_database(struct check_report *report, const struct config *config) {
   if (access(path, W_OK) != 0)
     check_say(report, CHECK_WARNING, SUBJECT,
               "%.100s can't be written to by this user", path);
-  sqlite3 *db = open_only_to_read(path);
-  if (db == NULL)
-    check_say(report, CHECK_ERROR, SUBJECT, "%.100s can't be opened", path);
-  else
-    check_content(report, path, db);
-  sqlite3_close(db);
+  struct identity_health health;
+  identity_health_read(&health, path);
+  judge(report, path, &health);
 }

@@ -27,12 +27,12 @@
 #include "net/loop_uv.h"
 #include "net/settle.h"
 
-#define START_MS       20000 /* for the broker to come up */
-#define STOP_MS        3000  /* for streams to close */
-#define STOP_STEP_MS   20
-#define LOOK_MS        250 /* how long a removed device's streams live on */
-#define FDS_MIN        1024
-#define EVERY_ADDRESS  "0.0.0.0"
+#define START_MS      20000 /* for the broker to come up */
+#define STOP_MS       3000  /* for streams to close */
+#define STOP_STEP_MS  20
+#define LOOK_MS       250 /* how long a removed device's streams live on */
+#define FDS_MIN       1024
+#define EVERY_ADDRESS "0.0.0.0"
 
 struct hub {
   const struct config *config;
