@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <openssl/ec.h>
@@ -219,4 +220,19 @@ int certificate_create(int dirfd, const char *host, struct dstream_end *end) {
   pair_clear(&ca);
   pair_clear(&server);
   return status;
+}
+
+int64_t certificate_expires_s(const char *path) {
+  BIO *file = BIO_new_file(path, "re");
+  X509 *certificate =
+      file == NULL ? NULL : PEM_read_bio_X509(file, NULL, NULL, NULL);
+  struct tm utc;
+  int64_t expires = 0;
+  if (certificate != NULL &&
+      ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &utc) == 1)
+    expires = (int64_t)timegm(&utc);
+  X509_free(certificate);
+  BIO_free(file);
+  ERR_clear_error();
+  return expires;
 }

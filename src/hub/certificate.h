@@ -8,6 +8,8 @@
 #ifndef HUB_CERTIFICATE_H
 #define HUB_CERTIFICATE_H
 
+#include <stdint.h>
+
 #include <dstream/status.h>
 
 #define CERTIFICATE_CA_DAYS 3650
@@ -21,5 +23,9 @@
  * localhost, 127.0.0.1 and ::1.  DSTREAM_ESYSTEM, DSTREAM_EINTERNAL: end says
  * what failed.  Files that were written stay. */
 int certificate_create(int dirfd, const char *host, struct dstream_end *end);
+
+/* When the first certificate in a PEM file expires, Unix seconds; 0: it can't
+ * be read. */
+int64_t certificate_expires_s(const char *path);
 
 #endif

@@ -484,6 +484,8 @@ static void take_connection(struct listener *listener, int fd) {
     log_limit_write(&front->refused, DSTREAM_LOG_WARNING,
                     "front: %s: refused a connection: %u are open already",
                     listener->mqtt ? "mqtt" : "https", front->count);
+    if (front->options.on_full != NULL)
+      front->options.on_full(front->options.user, listener->mqtt, front->count);
     close(fd);
     return;
   }
@@ -679,6 +681,10 @@ uint16_t front_https_port(const struct front *front) {
 
 uint16_t front_mqtt_port(const struct front *front) {
   return front->mqtt.port;
+}
+
+unsigned front_count(const struct front *front) {
+  return front->count;
 }
 
 int front_reload(struct front *front, struct dstream_end *error) {

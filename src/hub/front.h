@@ -11,6 +11,7 @@
 #ifndef HUB_FRONT_H
 #define HUB_FRONT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -43,6 +44,8 @@ struct front_options {
    * first.  The descriptor is the callee's.  peer: "addr:port", already put
    * into the head as "X-Forwarded-For".  Negative: refused. */
   int (*take_http)(void *user, int fd, const char *peer);
+  /* A connection was refused: max_connections are open.  May be NULL. */
+  void (*on_full)(void *user, bool mqtt, unsigned open);
   void *user;
 };
 
@@ -53,6 +56,9 @@ int front_new(struct front **out, dstream_loop *loop,
 /* What was bound. */
 uint16_t front_https_port(const struct front *front);
 uint16_t front_mqtt_port(const struct front *front);
+
+/* Connections of its own: those of streams are the gateway's. */
+unsigned front_count(const struct front *front);
 
 /* Rereads certificate, key and the devices' CAs for connections to come; the
  * old ones stay in use on failure. */

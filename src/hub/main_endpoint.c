@@ -377,7 +377,7 @@ size_t main_endpoint_count(const struct main_endpoint *endpoint) {
 
 void main_endpoint_each(const struct main_endpoint *endpoint,
                         bool (*fn)(void *user, const char *device_id,
-                                   bool ready),
+                                   bool ready, uint64_t since_ms),
                         void *user) {
   presence_each(endpoint->presence, fn, user);
 }

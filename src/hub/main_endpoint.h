@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include <dstream/loop.h>
 #include <dstream/status.h>
@@ -64,10 +65,10 @@ bool main_endpoint_connected(const struct main_endpoint *endpoint,
 size_t main_endpoint_count(const struct main_endpoint *endpoint);
 
 /* Calls fn for each connected device until it returns false, in no order.  fn
- * must not run the loop. */
+ * must not run the loop.  since_ms: when the hub learnt of it, loop_now_ms. */
 void main_endpoint_each(const struct main_endpoint *endpoint,
                         bool (*fn)(void *user, const char *device_id,
-                                   bool ready),
+                                   bool ready, uint64_t since_ms),
                         void *user);
 
 /* Publishes an empty message of this topic to exactly that device, at QoS 0: it

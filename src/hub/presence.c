@@ -7,11 +7,13 @@
 
 #include "core/container.h"
 #include "hub/table.h"
+#include "net/loop.h"
 
 struct device {
   struct table_node node;
   bool ready;
   bool marked;
+  uint64_t since_ms;
   char id[];
 };
 
@@ -73,6 +75,7 @@ static int add(struct presence *presence, struct slice id,
   if (device == NULL)
     return DSTREAM_ENOMEM;
   memcpy(device->id, id.p, id.len);
+  device->since_ms = loop_now_ms();
   table_add(&presence->devices, &device->node, table_hash(id));
   *out = device;
   return DSTREAM_OK;
@@ -138,12 +141,13 @@ size_t presence_count(const struct presence *presence) {
 }
 
 void presence_each(const struct presence *presence,
-                   bool (*fn)(void *user, const char *id, bool ready),
+                   bool (*fn)(void *user, const char *id, bool ready,
+                              uint64_t since_ms),
                    void *user) {
   struct table_walk walk = {0};
   const struct device *device = next_device(presence, &walk);
   for (; device != NULL; device = next_device(presence, &walk)) {
-    if (!fn(user, device->id, device->ready))
+    if (!fn(user, device->id, device->ready, device->since_ms))
       return;
   }
 }

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "core/slice.h"
 
@@ -33,8 +34,10 @@ void presence_remove_marked(struct presence *presence);
 bool presence_ready(const struct presence *presence, const char *id);
 bool presence_connected(const struct presence *presence, const char *id);
 size_t presence_count(const struct presence *presence);
+/* since_ms: when it was known to be connected, loop_now_ms. */
 void presence_each(const struct presence *presence,
-                   bool (*fn)(void *user, const char *id, bool ready),
+                   bool (*fn)(void *user, const char *id, bool ready,
+                              uint64_t since_ms),
                    void *user);
 
 #endif
