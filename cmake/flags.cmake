@@ -23,9 +23,11 @@ foreach(type RELEASE RELWITHDEBINFO MINSIZEREL)
   string(REPLACE "-O3" "-O2" CMAKE_C_FLAGS_${type} "${CMAKE_C_FLAGS_${type}}")
 endforeach()
 
+# 32-bit systems, too, have files of more than 2 GB, and inode numbers of 64 bits
+# without which they can't list a folder.
 add_library(dstream_warnings INTERFACE)
 target_compile_definitions(dstream_warnings INTERFACE
-  _GNU_SOURCE DSTREAM_VERSION="${PROJECT_VERSION}")
+  _GNU_SOURCE _FILE_OFFSET_BITS=64 DSTREAM_VERSION="${PROJECT_VERSION}")
 target_compile_options(dstream_warnings INTERFACE
   -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef
   -Wpointer-arith -Wcast-qual -Wwrite-strings -Wvla -Wformat=2

@@ -152,7 +152,7 @@ void processes_print_cpu(double by) {
       uint64_t before = cpu_at_mark(label, pids[j]);
       spent += cpu > before ? cpu - before : 0;
     }
-    snprintf(name, sizeof name, "cpu_%s", label->name);
+    snprintf(name, sizeof name, "cpu_%.15s", label->name);
     print_metric(name, (double)spent / 1e9 / by);
     if (strcmp(label->name, "load") != 0)
       chain += (double)spent / 1e9 / by;

@@ -306,7 +306,8 @@ static void log_is_clean(void) {
   assert_null(strstr(log, "\n" LURE));
   for (const char *p = log; *p != '\0'; p++) {
     unsigned char c = (unsigned char)*p;
-    if ((c < 0x20 && c != '\n') || c == 0x7f || (c == 0xc2 && p[1] < -96))
+    if ((c < 0x20 && c != '\n') || c == 0x7f ||
+        (c == 0xc2 && (unsigned char)p[1] < 0xa0))
       fail_msg("a control character: %.100s", p);
     if (begins && strncmp(p, "20", 2) != 0)
       fail_msg("a line that is no line: %.100s", p);
