@@ -65,6 +65,7 @@ build-essential           package              # Debian packages
 debhelper                 command dh           # the same
 lintian                   command lintian      # the same
 bash-completion           package              # completion as it is installed
+dpkg-dev                  command dpkg-source  # the source of cJSON
 iproute2                  command ip           # addresses of the tests
 procps                    command ps           # processes left behind
 valgrind                  command valgrind     # instructions that are counted
