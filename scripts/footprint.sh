@@ -11,6 +11,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 export LC_ALL=C
+. scripts/debian.sh
 root=$PWD
 base=$root/build-footprint
 architectures='x86-64 armhf arm64'
@@ -65,39 +66,12 @@ check_machine() { # [--setup]
     "(scripts/footprint.sh --setup installs them, as root)"
 }
 
-# The libraries of another architecture, unpacked into a folder: an apt of its
-# own, which knows of no installed package, works out which.
-make_sysroot() { # ARCHITECTURE
-  local folder=$base/sysroot-$1 apt=$work/apt-$1 file options
+get_sysroot() { # ARCHITECTURE
+  local folder=$base/sysroot-$1
   [ ! -d "$folder" ] || return 0
   say "fetching the libraries for $1"
-  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
-  : >"$apt/status"
-  options=(-q -y -o "Dir::State::lists=$apt/lists" -o "Dir::Cache=$apt/cache"
-    -o "Dir::State::status=$apt/status" -o "APT::Architecture=$1"
-    -o "APT::Architectures=$1" -o "APT::Architectures::=$1"
-    -o Debug::NoLocking=1 -o Acquire::Languages=none
-    -o "APT::Sandbox::User=$(id -un)")
-  # A source without this architecture is no reason to stop.
-  apt-get "${options[@]}" update >>"$work/log" 2>&1 || :
-  apt-get "${options[@]}" --download-only --no-install-recommends install \
-    libssl-dev libwebsockets-dev libpaho-mqtt-dev >>"$work/log" 2>&1 ||
-    fail "could not fetch the libraries for $1"
-  rm -rf "$folder.new"
-  mkdir "$folder.new"
-  for file in "$apt"/cache/archives/*.deb; do
-    dpkg-deb -x "$file" "$folder.new"
-  done
-  # As on an installed system, and links that lead to places in the folder.
-  cp -a "$folder.new/lib/." "$folder.new/usr/lib/"
-  rm -r "$folder.new/lib"
-  ln -s usr/lib "$folder.new/lib"
-  find "$folder.new/usr/lib" -name '*.so' -lname '/*' |
-    while read -r file; do
-      ln -sfn "$(realpath -m --relative-to="${file%/*}" \
-        "$folder.new$(readlink "$file")")" "$file"
-    done
-  mv "$folder.new" "$folder"
+  make_sysroot "$folder" "$1" libssl-dev libwebsockets-dev libpaho-mqtt-dev \
+    2>>"$work/log" || fail "could not fetch the libraries for $1"
 }
 
 # ---- size ----
@@ -669,8 +643,8 @@ check_machine "${1:-}"
 check_comments README.md
 check_comments docs/footprint.md
 mkdir -p "$base"
-make_sysroot armhf
-make_sysroot arm64
+get_sysroot armhf
+get_sysroot arm64
 measure_sizes
 say "building a hub"
 build hub all
