@@ -13,7 +13,7 @@
 #   --no-page      do not
 #
 # cases:  bulk-up bulk-down bulk-both streams-8 streams-64 streams-256 echo
-#         echo-idle echo-bulk first opens idle stalled rtt frames
+#         echo-idle echo-bulk first first-alone opens idle stalled rtt frames
 # peers:  plain haproxy nginx stunnel ssh-l ssh-l-gcm ssh-rl ssh-rl-gcm dstream
 #
 # In DIR: results.tsv (case, peer, repetition, metric, value), report.md,
@@ -25,7 +25,7 @@ cd "$(dirname "$0")/.."
 root=$PWD
 
 all_cases='bulk-up bulk-down bulk-both streams-8 streams-64 streams-256 echo
-echo-idle echo-bulk first opens idle stalled rtt frames'
+echo-idle echo-bulk first first-alone opens idle stalled rtt frames'
 all_peers='plain haproxy nginx stunnel ssh-l ssh-l-gcm ssh-rl ssh-rl-gcm dstream'
 mode=full
 called="scripts/bench.sh${*:+ $*}"
@@ -74,13 +74,13 @@ quick)
   repeats=1 bulk_ms=1000 echo_ms=500 idle=300 idle_base=20 stalled=20
   default_peers='plain haproxy ssh-rl ssh-rl-gcm dstream'
   memory_peers='haproxy dstream'
-  skip='streams-8 streams-256'
+  skip='streams-8 streams-256 first-alone'
   ;;
 smoke)
   repeats=1 bulk_ms=100 echo_ms=50 idle=5 idle_base=2 stalled=2
   default_peers='haproxy ssh-rl-gcm dstream'
   memory_peers=dstream
-  skip='bulk-up streams-64 streams-256'
+  skip='bulk-up streams-64 streams-256 first-alone'
   ;;
 esac
 repeats=${repeat:-$repeats}
@@ -250,10 +250,15 @@ case_echo_bulk() {
   record "$1" "$2" "$3" beside_ <"$work/beside.tsv"
 }
 
-case_first() {
-  measure "$1" "$2" "$3" first --port "${port[$2]}" --ms $((2 * echo_ms)) \
-    --to "${yardstick:-$hub_port}" --ca-file "$hub_dir/ca.pem"
+first_case() { # CASE PEER REPETITION OPTION...
+  measure "$1" "$2" "$3" first --port "${port[$2]}" \
+    --to "${yardstick:-$hub_port}" --ca-file "$hub_dir/ca.pem" "${@:4}"
 }
+
+case_first() { first_case "$@" --ms $((4 * echo_ms)); }
+
+# Our ends keep a connection for the next stream, for 5 s: here none is left.
+case_first_alone() { first_case "$@" --delay-ms 5500 --ms 16000; }
 
 case_opens() {
   set_processes "$2"
@@ -301,6 +306,7 @@ peers_of() { # CASE
     # shellcheck disable=SC2086
     those $memory_peers
     ;;
+  first-alone) those dstream ;;
   rtt) those plain haproxy ssh-rl ssh-rl-gcm dstream ;;
   frames) those haproxy dstream ;;
   *)

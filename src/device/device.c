@@ -190,6 +190,7 @@ static void do_tell(dstream_device *device, const struct dstream_end *cause) {
 }
 
 static void do_stopped(dstream_device *device) {
+  spare_clear(&device->spare);
   loop_timer_cancel(&device->timer);
   atomic_store(&device->stopping, false);
   atomic_store(&device->started, false);

@@ -25,6 +25,7 @@
 #include "net/link.h"
 #include "net/loop.h"
 #include "net/mqtt.h"
+#include "net/spare.h"
 #include "net/tls.h"
 
 /* What the caller gave; made by device_options_copy, not changed afterwards. */
@@ -81,6 +82,7 @@ struct dstream_device {
   struct request_table requests;
   struct request *current;       /* being told by on_request */
   struct device_stream *streams; /* all that are not gone */
+  struct spare spare;            /* a connection to the streaming endpoint */
 };
 
 /* ---- options.c ---- */

@@ -177,6 +177,7 @@ static int answer_and_dial(dstream_device *device, const struct request *r,
       .token = r->message.token,
       .tls = device->options.tls,
       .proxy = &device->options.proxy,
+      .spare = &device->spare,
       .eof = caps_has(slice_of(caps), CAPS_EOF),
   };
   loop_log(device->loop, DSTREAM_LOG_INFO, "%s: accepts stream \"%s\"",

@@ -134,6 +134,23 @@ static void link_free_now(struct loop_task *task) {
   link_discard(CONTAINER_OF(task, struct link, free_task));
 }
 
+static void out_free(struct link *link) {
+  if (link->out.buffer == NULL)
+    return;
+  if (link->out.size == LOOP_CHUNK)
+    loop_chunk_put(link->loop, link->out.buffer);
+  else
+    free(link->out.buffer);
+  link->out = (struct ring){0};
+}
+
+void link_set_send_buffer(struct link *link, size_t size) {
+  assert(link->out.len == 0 && gathered(link) == 0);
+  out_free(link);
+  link->out_size = size == 0 ? LOOP_CHUNK : size;
+  assert(link->out_size >= 2 * LOOP_RECORD);
+}
+
 void link_destroy(struct link *link) {
   if (link->dead)
     return;
@@ -148,13 +165,7 @@ void link_destroy(struct link *link) {
   link_made(link);
   tls_free(link->tls);
   link->tls = NULL;
-  if (link->out.buffer != NULL) {
-    if (link->out.size == LOOP_CHUNK)
-      loop_chunk_put(link->loop, link->out.buffer);
-    else
-      free(link->out.buffer);
-    link->out = (struct ring){0};
-  }
+  out_free(link);
   free(link->held);
   free(link->stash);
   link->held = NULL;
@@ -178,9 +189,7 @@ struct link *link_new(dstream_loop *loop, const struct link_options *options,
   link->callbacks = *callbacks;
   link->user = user;
   link->tls_config = options->tls;
-  link->out_size =
-      options->send_buffer == 0 ? LOOP_CHUNK : options->send_buffer;
-  assert(link->out_size >= 2 * LOOP_RECORD);
+  link_set_send_buffer(link, options->send_buffer);
   link->socket_buffer = options->socket_buffer;
   return link;
 }

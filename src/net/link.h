@@ -151,6 +151,9 @@ void link_reset(struct link *link, uint64_t linger_ms);
 /* Closes at once; no callback any more.  NULL: nothing. */
 void link_abort(struct link *link);
 
+/* As the option; while nothing waits to be sent. */
+void link_set_send_buffer(struct link *link, size_t size);
+
 /* The certificate that a client has shown, once the link is up: as tls_peer. */
 bool link_tls_peer(const struct link *link, struct tls_peer *out);
 

@@ -59,11 +59,17 @@ struct dstream_stream {
   char *path;
   char *token;
   bool eof;
+
+  struct spare *spare; /* NULL: none, or none for this stream */
+  bool from_spare;     /* the link was one: it may be dead unnoticed */
+  struct spare_place place;
+  char *place_host; /* until the stream is open */
   char name[];
 };
 
 static void stream_pull(dstream_stream *s);
 static void stream_arm(dstream_stream *s);
+static void redial(dstream_stream *s);
 static void on_stream_timer(struct loop_timer *timer);
 
 /* ---- the end ---- */
@@ -74,7 +80,8 @@ static void forget_secrets(dstream_stream *s) {
   free(s->token);
   free(s->host);
   free(s->path);
-  s->token = s->host = s->path = NULL;
+  free(s->place_host);
+  s->token = s->host = s->path = s->place_host = NULL;
 }
 
 static void tell_end(dstream_stream *s) {
@@ -191,6 +198,8 @@ static void stream_tell(dstream_stream *s, enum stream_event event,
   case STREAM_EV_OPEN:
     forget_secrets(s);
     s->connect_deadline_ms = 0;
+    if (s->spare != NULL)
+      spare_refill(s->spare);
     if (s->callbacks.on_open != NULL)
       s->callbacks.on_open(s, s->user);
     break;
@@ -296,7 +305,9 @@ static void on_link_sent(void *user) {
 
 static void on_link_end(void *user, const struct dstream_end *why) {
   dstream_stream *s = user;
-  if (!s->core_started) {
+  if (s->from_spare && s->core.state == STREAM_UPGRADING && !s->core.answered) {
+    redial(s);
+  } else if (!s->core_started) {
     struct dstream_end end;
     if (why != NULL)
       end = *why;
@@ -420,6 +431,13 @@ int stream_new(dstream_stream **out, dstream_loop *loop, const char *name,
   return DSTREAM_OK;
 }
 
+static void fail_dial(dstream_stream *s, int status, const char *host) {
+  struct dstream_end end;
+  end_set(&end, status, "can't connect to %s: %s", host,
+          dstream_status_text(status));
+  stream_finish(s, &end, false);
+}
+
 static int copy_target(dstream_stream *s, const struct stream_target *target) {
   char host[300];
   if (stream_url_host_header(target->url, host, sizeof host) < 0)
@@ -428,33 +446,62 @@ static int copy_target(dstream_stream *s, const struct stream_target *target) {
   s->path = strdup(target->url->target);
   s->token = strdup(target->token);
   s->eof = target->eof;
-  return s->host != NULL && s->path != NULL && s->token != NULL
+  s->place_host = strdup(target->url->host);
+  s->place = (struct spare_place){.host = s->place_host,
+                                  .port = target->url->port,
+                                  .tls = target->tls,
+                                  .proxy = target->proxy};
+  if (s->socket_buffer == 0) /* that of a spare one is the system's */
+    s->spare = target->spare;
+  return s->host != NULL && s->path != NULL && s->token != NULL &&
+                 s->place_host != NULL
              ? DSTREAM_OK
              : DSTREAM_ENOMEM;
+}
+
+static void dial_fresh(dstream_stream *s) {
+  const struct link_options options = {.tls = s->place.tls,
+                                       .send_buffer = s->send_buffer,
+                                       .socket_buffer = s->socket_buffer};
+  int status =
+      link_connect(&s->link, s->loop, s->place.host, s->place.port,
+                   s->place.proxy, &options, &stream_link_callbacks, s);
+  if (status != DSTREAM_OK)
+    fail_dial(s, status, s->place.host);
+}
+
+/* A server may have ended an idle connection just before it was used: nothing
+ * of the stream was lost with it. */
+static void redial(dstream_stream *s) {
+  s->from_spare = false;
+  link_abort(s->link);
+  s->link = NULL;
+  stream_core_clear(&s->core);
+  s->core_started = false;
+  s->life = LIFE_DIALLING;
+  dial_fresh(s);
 }
 
 void stream_dial(dstream_stream *s, const struct stream_target *target) {
   if (s->life != LIFE_WAITING)
     return;
-  struct link_options options = {
-      .tls = target->tls,
-      .send_buffer = s->send_buffer,
-      .socket_buffer = s->socket_buffer,
-  };
   int status = copy_target(s, target);
-  if (status == DSTREAM_OK)
-    status =
-        link_connect(&s->link, s->loop, target->url->host, target->url->port,
-                     target->proxy, &options, &stream_link_callbacks, s);
   if (status != DSTREAM_OK) {
-    struct dstream_end end;
-    end_set(&end, status, "can't connect to %s: %s", target->url->host,
-            dstream_status_text(status));
-    stream_finish(s, &end, false);
+    fail_dial(s, status, target->url->host);
     return;
   }
   s->life = LIFE_DIALLING;
   s->connect_deadline_ms = loop_now_ms() + s->connect_timeout_ms;
+  if (s->spare != NULL)
+    s->link = spare_take(s->spare, s->loop, &s->place);
+  s->from_spare = s->link != NULL;
+  if (!s->from_spare) {
+    dial_fresh(s);
+  } else {
+    link_set_send_buffer(s->link, s->send_buffer);
+    link_set_owner(s->link, &stream_link_callbacks, s);
+    on_link_up(s);
+  }
   stream_arm(s);
 }
 

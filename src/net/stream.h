@@ -15,6 +15,7 @@
 #include "core/stream_url.h"
 #include "net/link.h"
 #include "net/loop.h"
+#include "net/spare.h"
 #include "net/tls.h"
 
 /* Makes a stream that waits to be dialled.  options may be NULL; callbacks
@@ -32,7 +33,8 @@ struct stream_target {
   const struct stream_url *url;
   const char *token;              /* bearer token */
   const struct tls_config *tls;   /* lives as long as the stream */
-  const struct link_proxy *proxy; /* NULL or empty: none */
+  const struct link_proxy *proxy; /* NULL or empty: none; lives as long */
+  struct spare *spare;            /* the owner's; lives as long; or NULL */
   bool eof;                       /* the eof capability was agreed */
 };
 

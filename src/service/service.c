@@ -14,6 +14,7 @@
 #include "core/sas.h"
 #include "core/stream_url.h"
 #include "net/http_call.h"
+#include "net/spare.h"
 #include "net/stream.h"
 #include "service/hub_reply.h"
 
@@ -42,6 +43,7 @@ struct dstream_service {
   struct tls_config *tls;
   struct link_proxy proxy;
   struct http_pool pool; /* connections to the hub between two calls */
+  struct spare spare;    /* one to the streaming endpoint */
   char *api_version;
   char *user_agent;
   int sas_lifetime_s;
@@ -162,6 +164,7 @@ static void dial(struct opening *opening, const struct http_head *head) {
       .token = token,
       .tls = service->tls,
       .proxy = &service->proxy,
+      .spare = &service->spare,
       .eof = caps_has(http_head_get(head, "dstream-capabilities"), CAPS_EOF),
   };
   tell_step(opening, DSTREAM_STEP_ACCEPTED);
@@ -384,6 +387,7 @@ void dstream_service_free(dstream_service *service) {
   while (service->openings != NULL)
     stream_destroy(service->openings->stream);
   http_pool_clear(&service->pool);
+  spare_clear(&service->spare);
   conn_string_clear(&service->hub);
   crypto_wipe(&service->proxy, sizeof service->proxy);
   tls_config_free(service->tls);

@@ -139,6 +139,9 @@ function tables() {
   table("first", "A new stream to its first byte, microseconds",
         "p50|against ours|p99|two resumed TLS handshakes, p50",
         "first_p50_us|x first_p50_us|first_p99_us|tls_p50_us")
+  table("first-alone",
+        "The same when none was opened within 5 s before it",
+        "p50|two resumed TLS handshakes, p50", "first_p50_us|tls_p50_us")
   table("opens", "Streams opened, used and closed, 16 under way",
         "a second|CPU ms of one: entry|relay|exit",
         "opens_s|cpu_entry|cpu_relay|cpu_exit")

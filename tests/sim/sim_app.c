@@ -314,12 +314,15 @@ static void on_eof(dstream_stream *stream, void *user) {
 
 /* Programs are slow, but connections are not, and so nobody is given up.  (An
  * end whose other one never comes may be: the hub knows less of the device when
- * its answer was lost.  So may one whose hub has no memory to say Close in.) */
+ * its answer was lost.  So may one whose hub has no memory to say Close in, and
+ * one without half-close that takes nothing for two keepalives: it is not asked
+ * to show signs of life, and answers no ping before it reads it.) */
 static void check_silence(const struct sim_end *e,
                           const struct dstream_end *end) {
   bool given_up = end->status == DSTREAM_EKEEPALIVE ||
                   strstr(end->text, "no answer to pings") != NULL;
-  if (e->apps->disturbed || sim_memory_failed() > 0 || !given_up)
+  bool mute = e->apps->no_caps && e->apps->slow_ms > 1000;
+  if (e->apps->disturbed || sim_memory_failed() > 0 || mute || !given_up)
     return;
   for (unsigned i = 0; i < e->apps->count; i++) {
     const struct sim_end *other = e->apps->ends[i];
