@@ -174,6 +174,19 @@ check_reload() {
   [ "$(state $hub) $(state $agent)" = "active active" ] || fail "gone by SIGHUP"
 }
 
+# The activity log; one line, in case that nothing was to be told yet.
+check_rotation() {
+  local log=$folder/activity.log main
+  command -v logrotate >/dev/null || return 0
+  main=$(systemctl show -P MainPID $hub)
+  runuser -u dstream-hub -- sh -c "echo '{}' >>$log"
+  logrotate -f -s /tmp/rotated /etc/logrotate.d/dstream-hub || fail "logrotate"
+  [ -s $log.1 ] || fail "the log was not rotated"
+  [ "$(stat -c '%U %a' $log)" = "dstream-hub 600" ] || fail "$(ls -l $log)"
+  [ "$(systemctl show -P MainPID $hub)" = "$main" ] ||
+    fail "the hub did not outlive the rotation of its log"
+}
+
 # ---- what else is installed ----
 
 check_shell() {
@@ -231,6 +244,7 @@ check_stream
 check_samples
 step "streams"
 check_reload
+check_rotation
 check_shell
 check_upgrade
 check_stream
