@@ -112,7 +112,7 @@ void raw_close(struct raw *raw) {
   SSL_CTX_free(raw->context);
   raw->ssl = NULL;
   raw->context = NULL;
-  if (raw->fd >= 0)
+  if (raw->fd > 0) /* zeroed: it was never connected, and 0 is not its own */
     close(raw->fd);
   raw->fd = -1;
 }
