@@ -23,6 +23,7 @@
 #include "hub/log.h"
 #include "hub/main_endpoint.h"
 #include "hub/rest.h"
+#include "hub/rest_registry.h"
 #include "net/loop.h"
 #include "net/loop_uv.h"
 #include "net/settle.h"
@@ -54,6 +55,7 @@ struct hub {
   struct identity_names names;
   struct gateway *gateway;
   struct handshake *handshake;
+  struct rest_registry *registry;
   struct rest *rest;
   struct broker *broker;
   struct front *front;
@@ -446,6 +448,23 @@ static int make_handshake(struct hub *hub) {
   return handshake_new(&hub->handshake, &options, &world, hub);
 }
 
+static bool is_connected(void *user, const char *device, int64_t *since_s) {
+  struct hub *hub = user;
+  *since_s = 0;
+  return hub->endpoint != NULL &&
+         main_endpoint_connected(hub->endpoint, device);
+}
+
+static int make_registry(struct hub *hub) {
+  struct rest_registry_options options = {.database_file =
+                                              hub->config->database_file,
+                                          .store = hub->store,
+                                          .names = &hub->names,
+                                          .connected = is_connected,
+                                          .user = hub};
+  return rest_registry_new(&hub->registry, hub->loop, &options);
+}
+
 static int make_rest(struct hub *hub) {
   const struct config_limits *limits = &hub->config->limits;
   struct rest_options options = {
@@ -455,6 +474,9 @@ static int make_rest(struct hub *hub) {
       .store = hub->store,
       .names = hub->names,
       .handshake = hub->handshake};
+  options.parts[REST_PARTS_MAX - 1] =
+      (struct rest_part){rest_registry_rights, rest_registry_handle,
+                         hub->registry, rest_registry_keeps, true};
   return rest_new(&hub->rest, hub->loop, &options);
 }
 
@@ -540,6 +562,8 @@ static int start(struct hub *hub, const char *plugin, struct dstream_end *end) {
   if (status == DSTREAM_OK)
     status = make_handshake(hub);
   if (status == DSTREAM_OK)
+    status = make_registry(hub);
+  if (status == DSTREAM_OK)
     status = make_rest(hub);
   if (status == DSTREAM_OK)
     status = start_broker(hub, plugin, end);
@@ -568,6 +592,7 @@ static void clean_up(struct hub *hub) {
   }
   main_endpoint_free(hub->endpoint);
   rest_free(hub->rest);
+  rest_registry_free(hub->registry);
   front_free(hub->front);
   gateway_free(hub->gateway);
   handshake_free(hub->handshake);

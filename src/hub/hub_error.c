@@ -65,3 +65,28 @@ size_t hub_error_body(char *out, size_t out_size, enum hub_error_code code,
   assert(len > 0 && (size_t)len < out_size);
   return (size_t)len;
 }
+
+size_t hub_error_registry_body(char *out, size_t out_size,
+                               enum hub_error_code code, const char *message,
+                               const char *tracking, uint64_t now_s) {
+  assert(out_size >= HUB_ERROR_BODY_SIZE);
+  char words[MESSAGE_MAX + 1];
+  plain_text(words, sizeof words, message);
+  for (char *p = words; *p != '\0'; p++) {
+    if (*p == ';') /* what is behind one is lost */
+      *p = ',';
+  }
+  char id[HUB_ERROR_TRACKING_SIZE];
+  plain_text(id, sizeof id, tracking);
+  time_t seconds = (time_t)now_s;
+  struct tm utc;
+  char stamp[48] = "";
+  if (gmtime_r(&seconds, &utc) != NULL)
+    strftime(stamp, sizeof stamp, "%m/%d/%Y %H:%M:%S", &utc);
+  int len = snprintf(out, out_size,
+                     "{\"Message\":\"ErrorCode:%s;%s\","
+                     "\"ExceptionMessage\":\"Tracking ID:%s-TimeStamp:%s\"}",
+                     hub_error_name(code), words, id, stamp);
+  assert(len > 0 && (size_t)len < out_size);
+  return (size_t)len;
+}

@@ -7,7 +7,11 @@
  *    "ExceptionMessage":""}
  *
  * Message is itself a JSON text.  The error's name is also in the header
- * iothub-errorcode.
+ * iothub-errorcode.  Requests to the identity registry are answered in an older
+ * form, the only one that its official clients take apart:
+ *
+ *   {"Message":"ErrorCode:DeviceNotFound;There is no device \"d\".",
+ *    "ExceptionMessage":"Tracking ID:<hex>-TimeStamp:01/01/2026 00:00:00"}
  */
 #ifndef HUB_HUB_ERROR_H
 #define HUB_HUB_ERROR_H
@@ -19,6 +23,7 @@
 #define HUB_ERROR_MAP(X)                                                       \
   X(BAD_REQUEST, 400000, "GenericBadRequest")                                  \
   X(ARGUMENT, 400004, "ArgumentInvalid")                                       \
+  X(DUPLICATE, 400011, "DeviceDefinedMultipleTimes")                           \
   X(UNAUTHORIZED, 401002, "IotHubUnauthorizedAccess")                          \
   X(FORBIDDEN, 403000, "GenericForbidden")                                     \
   X(NOT_FOUND, 404000, "GenericNotFound")                                      \
@@ -26,7 +31,10 @@
   X(NO_MODULE, 404010, "ModuleNotFound")                                       \
   X(OFFLINE, 404103, "DeviceNotOnline")                                        \
   X(METHOD, 405000, "GenericMethodNotAllowed")                                 \
+  X(EXISTS, 409001, "DeviceAlreadyExists")                                     \
+  X(PRECONDITION, 412001, "PreconditionFailed")                                \
   X(TOO_LARGE, 413000, "GenericRequestEntityTooLarge")                         \
+  X(TOO_MANY, 413002, "TooManyDevices")                                        \
   X(THROTTLED, 429001, "ThrottlingException")                                  \
   X(INTERNAL, 500001, "ServerError")                                           \
   X(UNAVAILABLE, 503001, "ServiceUnavailable")                                 \
@@ -56,5 +64,10 @@ int hub_error_http_status(enum hub_error_code code);
 size_t hub_error_body(char *out, size_t out_size, enum hub_error_code code,
                       const char *message, const char *tracking, int timeout_s,
                       uint64_t now_s);
+
+/* The same in the registry's form. */
+size_t hub_error_registry_body(char *out, size_t out_size,
+                               enum hub_error_code code, const char *message,
+                               const char *tracking, uint64_t now_s);
 
 #endif

@@ -188,11 +188,20 @@ static void tell_unauthorized(struct rest *rest, const char *tracking,
   tell(rest, &record);
 }
 
-/* True, or the request was answered.  The caller learns no more than what it
- * sent; the log has the detail. */
+static void refuse(struct http_exchange *exchange, bool registry,
+                   enum hub_error_code code, const char *message,
+                   const char *tracking, const char *headers) {
+  if (registry)
+    rest_reply_registry_error(exchange, code, message, tracking, headers);
+  else
+    rest_reply_error(exchange, code, message, -1, tracking, headers);
+}
+
+/* True, or the request was answered, in the registry's form or not.  The caller
+ * learns no more than what it sent; the log has the detail. */
 static bool authorize(struct rest *rest, struct http_exchange *exchange,
                       const struct http_head *head, const char *peer,
-                      unsigned rights) {
+                      unsigned rights, bool registry) {
   struct slice token = http_head_get(head, "Authorization");
   struct dstream_end why = {0};
   uint64_t now = (uint64_t)time(NULL);
@@ -209,19 +218,19 @@ static bool authorize(struct rest *rest, struct http_exchange *exchange,
   }
   if (status == DSTREAM_OK)
     return true;
-  if (status == DSTREAM_EINTERNAL) {
-    reply_error(rest, exchange, HUB_ERROR_UNAVAILABLE,
-                "The identities can't be read just now.", "Retry-After: 1\r\n");
-    return false;
-  }
   char id[HUB_ERROR_TRACKING_SIZE];
   const char *detail = why.text[0] != '\0' ? why.text : message;
   rest_tracking_make(id);
   log_limit_write(&rest->refused, DSTREAM_LOG_INFO,
                   "rest: request %.8s from %s refused: %s", id, peer, detail);
+  if (status == DSTREAM_EINTERNAL) {
+    refuse(exchange, registry, HUB_ERROR_UNAVAILABLE,
+           "The identities can't be read just now.", id, "Retry-After: 1\r\n");
+    return false;
+  }
   tell_unauthorized(rest, id, peer, detail);
-  rest_reply_error(exchange, HUB_ERROR_UNAUTHORIZED, message, -1, id,
-                   "WWW-Authenticate: SharedAccessSignature\r\n");
+  refuse(exchange, registry, HUB_ERROR_UNAUTHORIZED, message, id,
+         "WWW-Authenticate: SharedAccessSignature\r\n");
   return false;
 }
 
@@ -278,7 +287,7 @@ static void handle_stream(struct rest *rest, struct http_exchange *exchange,
                 "Allow: POST\r\n");
     return;
   }
-  if (!authorize(rest, exchange, head, peer, IDENTITY_SERVICE_CONNECT))
+  if (!authorize(rest, exchange, head, peer, IDENTITY_SERVICE_CONNECT, false))
     return;
   if (path->route == REST_BAD)
     reply_error(rest, exchange, HUB_ERROR_ARGUMENT,
@@ -319,7 +328,7 @@ static bool handle_part(struct rest *rest, struct http_exchange *exchange,
     if (rights == 0)
       continue;
     char caller[CALLER_SIZE];
-    if (authorize(rest, exchange, head, peer, rights)) {
+    if (authorize(rest, exchange, head, peer, rights, part->registry)) {
       name_caller(head, peer, caller, sizeof caller);
       part->handle(part->user, exchange, head, caller);
     }
@@ -347,11 +356,27 @@ static void on_request(void *user, struct http_exchange *exchange,
   case REST_BAD:
     handle_stream(rest, exchange, head, &path, peer);
     return;
-  case REST_UNKNOWN:
+  default:
     reply_error(rest, exchange, HUB_ERROR_NOT_FOUND,
                 "There is nothing at this address.", "");
     return;
   }
+}
+
+/* A caller who may not send it is told so without it. */
+static bool keep_body(void *user, const struct http_head *head) {
+  struct rest *rest = user;
+  for (size_t i = 0; i < REST_PARTS_MAX; i++) {
+    const struct rest_part *part = &rest->options.parts[i];
+    unsigned rights =
+        part->keeps == NULL || !part->keeps(head) ? 0 : part->rights(head);
+    struct slice token = http_head_get(head, "Authorization");
+    if (rights != 0 && token.p != NULL &&
+        check_rights(rest, token, rights, (uint64_t)time(NULL), NULL) ==
+            DSTREAM_OK)
+      return true;
+  }
+  return false;
 }
 
 /* ---- life ---- */
@@ -364,8 +389,9 @@ int rest_new(struct rest **out, dstream_loop *loop,
   rest->loop = loop;
   rest->options = *options;
   log_limit_init(&rest->refused, loop, "rest: refused requests", NULL);
-  int status =
-      http_server_new(&rest->server, loop, &options->http, on_request, rest);
+  rest->options.http.keep_body = keep_body;
+  int status = http_server_new(&rest->server, loop, &rest->options.http,
+                               on_request, rest);
   if (status != DSTREAM_OK) {
     free(rest);
     return status;

@@ -14,7 +14,7 @@
  *     200 "ok", to anybody.
  *   GET /readyz
  *     200 "ok", or 503 and why the hub can't do its work now; to anybody.
- *   What else there is: hub/rest_admin.h.
+ *   What else there is: hub/rest_admin.h, hub/rest_registry.h.
  *
  * Errors have Azure's form (hub/hub_error.h), with the header iothub-errorcode,
  * and x-ms-request-id, which is in the hub's log too, unless there is a flood
@@ -44,6 +44,9 @@ struct rest_part {
   void (*handle)(void *user, struct http_exchange *exchange,
                  const struct http_head *head, const char *caller);
   void *user;
+  /* Whether it wants the body of a request of its own.  NULL: of none. */
+  bool (*keeps)(const struct http_head *head);
+  bool registry; /* errors in the registry's form (hub/hub_error.h) */
 };
 
 struct rest_options {

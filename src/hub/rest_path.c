@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/conn_string.h"
+#include "core/pairs.h"
 #include "core/percent.h"
 
 #define SEGMENTS_MAX 7
@@ -45,6 +46,22 @@ static struct slice without_query(struct slice target) {
   return target;
 }
 
+/* The official clients list with an empty id: "/devices/". */
+static void parse_registry(struct rest_path *out, const struct slice *s,
+                           size_t count) {
+  if (count >= 1 && slice_eq_nocase(s[0], "devices")) {
+    if (count == 1 || s[1].len == 0)
+      out->route = REST_DEVICES;
+    else if (decode_id(s[1], out->device, sizeof out->device))
+      out->route = REST_DEVICE;
+    else
+      out->route = REST_BAD_DEVICE;
+  } else if (count == 2 && slice_eq_nocase(s[0], "statistics") &&
+             slice_eq_nocase(s[1], "devices")) {
+    out->route = REST_STATISTICS;
+  }
+}
+
 void rest_path_parse(struct rest_path *out, struct slice target) {
   struct slice s[SEGMENTS_MAX];
   memset(out, 0, sizeof *out);
@@ -53,6 +70,8 @@ void rest_path_parse(struct rest_path *out, struct slice target) {
   out->route = REST_UNKNOWN;
   if (count == 1 && slice_eq(s[0], "healthz"))
     out->route = REST_HEALTH;
+  if (count <= 2)
+    parse_registry(out, s, count);
   bool module = count == 6 && slice_eq_nocase(s[2], "modules");
   if (count != 4 && !module)
     return;
@@ -85,4 +104,30 @@ int rest_seconds(struct slice value) {
       return -1;
   }
   return i == value.len ? seconds + fraction : -1;
+}
+
+static int number(struct slice value, int most) {
+  int n = 0;
+  for (size_t i = 0; i < value.len; i++) {
+    if (value.p[i] < '0' || value.p[i] > '9')
+      return -1;
+    n = n * 10 + (value.p[i] - '0');
+    if (n > most)
+      return -1;
+  }
+  return n > 0 ? n : -1;
+}
+
+int rest_query_number(struct slice target, const char *name, int fallback,
+                      int most) {
+  const char *mark = memchr(target.p, '?', target.len);
+  if (mark == NULL)
+    return fallback;
+  struct slice rest = {mark + 1, (size_t)(target.p + target.len - mark - 1)};
+  struct pair pair;
+  while (pairs_next(&rest, '&', &pair)) {
+    if (slice_eq(pair.name, name))
+      return number(pair.value, most);
+  }
+  return fallback;
 }

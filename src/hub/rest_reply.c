@@ -16,10 +16,9 @@ void rest_tracking_make(char out[HUB_ERROR_TRACKING_SIZE]) {
     snprintf(out + 2 * i, 3, "%02x", bytes[i]);
 }
 
-void rest_reply_error(struct http_exchange *exchange, enum hub_error_code code,
-                      const char *message, int timeout_s, const char *tracking,
-                      const char *headers) {
-  char body[HUB_ERROR_BODY_SIZE];
+static void reply(struct http_exchange *exchange, enum hub_error_code code,
+                  const char *tracking, const char *headers, const char *body,
+                  size_t body_len) {
   char lines[512];
   int len = snprintf(lines, sizeof lines,
                      "iothub-errorcode: %s\r\nx-ms-request-id: %s\r\n%s",
@@ -28,10 +27,27 @@ void rest_reply_error(struct http_exchange *exchange, enum hub_error_code code,
   struct http_answer answer = {.status = hub_error_http_status(code),
                                .headers = lines,
                                .type = JSON_TYPE,
-                               .body = body};
-  answer.body_len = hub_error_body(body, sizeof body, code, message, tracking,
-                                   timeout_s, (uint64_t)time(NULL));
+                               .body = body,
+                               .body_len = body_len};
   http_exchange_reply(exchange, &answer);
+}
+
+void rest_reply_error(struct http_exchange *exchange, enum hub_error_code code,
+                      const char *message, int timeout_s, const char *tracking,
+                      const char *headers) {
+  char body[HUB_ERROR_BODY_SIZE];
+  size_t len = hub_error_body(body, sizeof body, code, message, tracking,
+                              timeout_s, (uint64_t)time(NULL));
+  reply(exchange, code, tracking, headers, body, len);
+}
+
+void rest_reply_registry_error(struct http_exchange *exchange,
+                               enum hub_error_code code, const char *message,
+                               const char *tracking, const char *headers) {
+  char body[HUB_ERROR_BODY_SIZE];
+  size_t len = hub_error_registry_body(body, sizeof body, code, message,
+                                       tracking, (uint64_t)time(NULL));
+  reply(exchange, code, tracking, headers, body, len);
 }
 
 void rest_reply_json(struct http_exchange *exchange, const char *json) {

@@ -15,6 +15,11 @@ void rest_reply_error(struct http_exchange *exchange, enum hub_error_code code,
                       const char *message, int timeout_s, const char *tracking,
                       const char *headers);
 
+/* The same in the registry's form. */
+void rest_reply_registry_error(struct http_exchange *exchange,
+                               enum hub_error_code code, const char *message,
+                               const char *tracking, const char *headers);
+
 /* 200 and a JSON text. */
 void rest_reply_json(struct http_exchange *exchange, const char *json);
 

@@ -20,6 +20,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     assert(path.module[0] == '\0' ||
            conn_string_id_valid(slice_of(path.module)));
   }
+  if (path.route == REST_DEVICE)
+    assert(conn_string_id_valid(slice_of(path.device)));
+  int top = rest_query_number(target, "top", 7, 1000);
+  assert(top >= -1 && top <= 1000);
   int seconds = rest_seconds(target);
   assert(seconds >= -1 && seconds <= 86401);
   return 0;

@@ -209,7 +209,7 @@ static void test_health(void **state) {
 static void test_routes(void **state) {
   (void)state;
   static const char *const unknown[] = {"/",
-                                        "/devices/dev",
+                                        "/devices/dev/x",
                                         "/twins/dev",
                                         "/twins/dev/streams",
                                         "/x/dev/streams/e",

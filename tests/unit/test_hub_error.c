@@ -48,6 +48,22 @@ static void test_body(void **state) {
   cJSON_Delete(inner);
 }
 
+/* As azure-iothub takes it apart: at the semicolons, then at a colon. */
+static void test_registry_body(void **state) {
+  (void)state;
+  char body[HUB_ERROR_BODY_SIZE];
+  size_t len =
+      hub_error_registry_body(body, sizeof body, HUB_ERROR_NO_DEVICE,
+                              "no \"d\"; none", "0123abcd", 1700000000);
+  assert_int_equal(len, strlen(body));
+  cJSON *outer = cJSON_Parse(body);
+  assert_string_equal(text_of(outer, "Message"),
+                      "ErrorCode:DeviceNotFound;no 'd', none");
+  assert_string_equal(text_of(outer, "ExceptionMessage"),
+                      "Tracking ID:0123abcd-TimeStamp:11/14/2023 22:13:20");
+  cJSON_Delete(outer);
+}
+
 static void test_no_timeout(void **state) {
   (void)state;
   char body[HUB_ERROR_BODY_SIZE];
@@ -86,9 +102,8 @@ static void test_codes(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_body),
-      cmocka_unit_test(test_no_timeout),
-      cmocka_unit_test(test_hostile_text),
+      cmocka_unit_test(test_body),          cmocka_unit_test(test_no_timeout),
+      cmocka_unit_test(test_registry_body), cmocka_unit_test(test_hostile_text),
       cmocka_unit_test(test_codes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

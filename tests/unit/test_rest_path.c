@@ -77,7 +77,6 @@ static void test_unknown(void **state) {
       "/twins/a/streams/x/",
       "/twins/a",
       "/twins/a/stream/x",
-      "/devices",
       "/twins/a/b/streams/x",
       "/x?/twins/a/streams/x",
       "/a/b/c/d/e/f/g/h/i",
@@ -127,11 +126,48 @@ static void test_seconds(void **state) {
   }
 }
 
+static void test_registry(void **state) {
+  (void)state;
+  struct rest_path p;
+  assert_int_equal(route("/devices", &p), REST_DEVICES);
+  assert_int_equal(route("/devices/?api-version=2021-04-12", &p), REST_DEVICES);
+  assert_int_equal(route("/devices/a%3Ab?api-version=1", &p), REST_DEVICE);
+  assert_string_equal(p.device, "a:b");
+  assert_int_equal(route("/devices/a%2Fb", &p), REST_BAD_DEVICE);
+  assert_int_equal(route("/devices/a%20b", &p), REST_BAD_DEVICE);
+  assert_int_equal(route("/statistics/devices?x", &p), REST_STATISTICS);
+  assert_int_equal(route("/statistics", &p), REST_UNKNOWN);
+  assert_int_equal(route("/devices/a/", &p), REST_UNKNOWN);
+  assert_int_equal(route("/devices/a/modules/b", &p), REST_UNKNOWN);
+  assert_int_equal(route("/device", &p), REST_UNKNOWN);
+}
+
+static int top(const char *target) {
+  return rest_query_number(slice_of(target), "top", 7, 1000);
+}
+
+static void test_query_number(void **state) {
+  (void)state;
+  assert_int_equal(top("/devices"), 7);
+  assert_int_equal(top("/devices?"), 7);
+  assert_int_equal(top("/devices?stop=1&tops=2"), 7);
+  assert_int_equal(top("/devices?top=1"), 1);
+  assert_int_equal(top("/devices?a=b&top=1000&c"), 1000);
+  static const char *const bad[] = {
+      "/devices?top=",     "/devices?top=0",
+      "/devices?top=1001", "/devices?top=-1",
+      "/devices?top=1x",   "/devices?top",
+      "/devices?top=+1",   "/devices?top=99999999999999999999"};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+    assert_int_equal(top(bad[i]), -1);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_stream),  cmocka_unit_test(test_decoding),
-      cmocka_unit_test(test_bad),     cmocka_unit_test(test_unknown),
-      cmocka_unit_test(test_lengths), cmocka_unit_test(test_seconds),
+      cmocka_unit_test(test_registry), cmocka_unit_test(test_query_number),
+      cmocka_unit_test(test_stream),   cmocka_unit_test(test_decoding),
+      cmocka_unit_test(test_bad),      cmocka_unit_test(test_unknown),
+      cmocka_unit_test(test_lengths),  cmocka_unit_test(test_seconds),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
