@@ -124,7 +124,7 @@ unsigned gateway_count(const struct gateway *gateway);
 unsigned gateway_device_count(const struct gateway *gateway,
                               const char *device_id);
 
-/* A stream as it is now; texts live for the call. */
+/* A stream as it is now; texts live as long as it does. */
 struct gateway_view {
   const char *stream_id;
   const char *device_id;

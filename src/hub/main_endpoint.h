@@ -65,7 +65,8 @@ bool main_endpoint_connected(const struct main_endpoint *endpoint,
 size_t main_endpoint_count(const struct main_endpoint *endpoint);
 
 /* Calls fn for each connected device until it returns false, in no order.  fn
- * must not run the loop.  since_ms: when the hub learnt of it, loop_now_ms. */
+ * must not run the loop.  device_id lives until the loop runs.  since_ms: when
+ * the hub learnt of it, loop_now_ms. */
 void main_endpoint_each(const struct main_endpoint *endpoint,
                         bool (*fn)(void *user, const char *device_id,
                                    bool ready, uint64_t since_ms),

@@ -2,9 +2,9 @@
  *
  * All need an Authorization header with a SharedAccessSignature of a policy.
  * To read needs RegistryRead or ServiceConnect; to end a stream ServiceConnect.
- * Answers are JSON, one page at most; "cursor" is opaque, and absent on the
- * last page.  Times are UTC, RFC 3339 with milliseconds.  Errors as in
- * hub/rest.h.
+ * Answers are JSON, one page at most (100 streams are 50 KB); "cursor" is
+ * opaque, and absent on the last page.  Times are UTC, RFC 3339 with
+ * milliseconds.  Errors as in hub/rest.h.
  *
  *   GET /hub                           what this hub is, and how it is
  *     {"name":"HOST","version":"0.1.0","started":"TIME","uptimeSeconds":3600,
@@ -64,7 +64,7 @@
 
 struct rest_admin;
 
-/* For GET /hub; what the parts themselves don't know. */
+/* For GET /hub. */
 struct rest_admin_hub {
   const char *version;
   const char *host;
@@ -72,7 +72,11 @@ struct rest_admin_hub {
   unsigned mqtt_port;
   uint64_t started_s; /* Unix time */
   bool ready;
-  const char *reason; /* why not; "" */
+  const char *reason; /* why not; NULL */
+  size_t devices_connected;
+  size_t devices_ready;
+  unsigned streams_running;
+  unsigned streams_pending;
   uint64_t streams_opened;
   uint64_t streams_failed;
   uint64_t bytes_to_device;
@@ -84,16 +88,18 @@ struct rest_admin_hub {
 struct rest_admin_options {
   struct activity *activity;
   struct gateway *gateway;
-  /* NULL until the main endpoint is there. */
-  struct main_endpoint *(*endpoint)(void *user);
+  struct main_endpoint *const *endpoint; /* where it will be; NULL until then */
   void (*describe)(void *user, struct rest_admin_hub *out);
+  /* For the activity log. */
+  void (*tell)(void *user, const struct activity_record *record);
   void *user;
 };
 
 int rest_admin_new(struct rest_admin **out, dstream_loop *loop,
                    const struct rest_admin_options *options);
 
-/* Before the HTTP server is freed: no request waits any more.  NULL is fine. */
+/* After the HTTP server, which has dropped the requests that wait.  NULL is
+ * fine. */
 void rest_admin_free(struct rest_admin *admin);
 
 /* Which rights a request needs: any of these, IDENTITY_*; 0: it is none of
@@ -102,7 +108,7 @@ unsigned rest_admin_rights(const struct http_head *head);
 
 /* Answers a request whose caller has such a right; now or later.  caller:
  * "POLICY@ADDRESS". */
-void rest_admin_handle(struct rest_admin *admin, struct http_exchange *exchange,
+void rest_admin_handle(void *admin, struct http_exchange *exchange,
                        const struct http_head *head, const char *caller);
 
 #endif
