@@ -622,6 +622,7 @@ int hub_run(const struct hub_options *options, struct dstream_end *end) {
   hub.options = options;
   hub.lock = -1;
   hub.log.fd = STDERR_FILENO;
+  hub.log.journal = options->journal;
   for (size_t i = 0; i < LOG_PARTS; i++)
     hub.log.level[i] = config_log_level(hub.config, (enum log_part)i);
   take_signals(&hub);

@@ -9,6 +9,7 @@
 #ifndef HUB_HUB_H
 #define HUB_HUB_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <dstream/status.h>
@@ -27,6 +28,7 @@ enum hub_event {
 struct hub_options {
   const struct config *config;
   const char *plugin; /* path of dstream_broker_plugin.so */
+  bool journal;       /* stderr is systemd's journal */
 
   /* Called on the thread of hub_run; text is for a person, NULL with some.
    * NULL: nobody wants to know. */

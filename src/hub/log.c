@@ -44,9 +44,7 @@ static enum log_part take_part(const char **text) {
   return LOG_HUB;
 }
 
-/* With its line feed; the length. */
-static size_t make_line(char *out, size_t size, enum dstream_log_level level,
-                        enum log_part part, const char *text) {
+static int begin_line(char *out, size_t size, enum dstream_log_level level) {
   static const char *const names[] = {"", "error", "warning", "info", "debug"};
   struct timespec now;
   struct tm utc;
@@ -54,10 +52,22 @@ static size_t make_line(char *out, size_t size, enum dstream_log_level level,
   clock_gettime(CLOCK_REALTIME, &now);
   if (gmtime_r(&now.tv_sec, &utc) != NULL)
     strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &utc);
-  int len = snprintf(out, size - 1, "%s.%03dZ %s %s: %.1000s", stamp,
-                     (int)(now.tv_nsec / 1000000), names[level],
-                     part_names[part], text);
-  size_t n = len < 0 ? 0 : (size_t)len;
+  return snprintf(out, size, "%s.%03dZ %s ", stamp,
+                  (int)(now.tv_nsec / 1000000), names[level]);
+}
+
+/* With its line feed; the length. */
+static size_t make_line(const struct hub_log *log, char out[LINE_SIZE],
+                        enum dstream_log_level level, enum log_part part,
+                        const char *text) {
+  static const char journal_level[] = {'3', '3', '4', '6', '7'};
+  const size_t size = LINE_SIZE;
+  int begin = log->journal ? snprintf(out, size, "<%c>", journal_level[level])
+                           : begin_line(out, size, level);
+  size_t n = begin < 0 ? 0 : (size_t)begin;
+  int len =
+      snprintf(out + n, size - 1 - n, "%s: %.1000s", part_names[part], text);
+  n += len < 0 ? 0 : (size_t)len;
   if (n > size - 2)
     n = size - 2;
   out[n] = '\n';
@@ -86,7 +96,7 @@ static bool catch_up(struct hub_log *log) {
   }
   snprintf(text, sizeof text, "%lu lines were lost: %.80s", log->lost,
            strerror(log->error));
-  size_t len = make_line(line, sizeof line, DSTREAM_LOG_WARNING, LOG_HUB, text);
+  size_t len = make_line(log, line, DSTREAM_LOG_WARNING, LOG_HUB, text);
   return put(log, line, len);
 }
 
@@ -96,7 +106,7 @@ void hub_log_write(void *user, enum dstream_log_level level, const char *text) {
   enum log_part part = take_part(&text);
   if (log->level[part] != 0 && level > log->level[part])
     return;
-  size_t len = make_line(line, sizeof line, level, part, text);
+  size_t len = make_line(log, line, level, part, text);
   if (log->lost > 0) {
     if (!catch_up(log)) {
       log->lost++;

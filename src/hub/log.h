@@ -32,6 +32,8 @@ const char *log_part_name(enum log_part part);
 /* Zeroed at first, except fd. */
 struct hub_log {
   int fd;
+  bool journal; /* systemd's reads fd: "<N>", the level as sd-daemon(3) has it,
+                   instead of time and level */
   unsigned level[LOG_PARTS]; /* enum dstream_log_level; 0: every line */
   unsigned long lost;        /* lines, since one was written */
   int error;                 /* errno of the last of them */

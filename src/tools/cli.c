@@ -30,7 +30,7 @@ void cli_set_program(const char *program) {
 
 /* The service manager names the device and inode of the pipe it reads; another
  * stderr may have been put in its place since (systemd.exec(5)). */
-static bool to_journal(void) {
+bool cli_to_journal(void) {
   static int answer = -1;
   if (answer < 0) {
     const char *named = getenv("JOURNAL_STREAM");
@@ -48,7 +48,7 @@ static void put_line(enum dstream_log_level level, const char *text) {
   static const char journal_level[] = {'3', '3', '4', '6', '7'};
   char line[LINE_MAX_LEN];
   int len =
-      to_journal()
+      cli_to_journal()
           ? snprintf(line, sizeof line, "<%c>%s", journal_level[level], text)
           : snprintf(line, sizeof line, "%s: %s", program_name, text);
   if (len < 0)

@@ -62,6 +62,9 @@ void cli_hide(char *argument);
 /* A whole decimal number from min to max, nothing around it. */
 bool cli_number(const char *text, unsigned min, unsigned max, unsigned *out);
 
+/* Whether stderr is read by a service manager: $JOURNAL_STREAM says so. */
+bool cli_to_journal(void);
+
 /* A dstream_log_fn: "PROGRAM: text" on stderr; user is not used.  Under a
  * service manager that reads stderr ($JOURNAL_STREAM) a line begins with "<N>",
  * the level as sd-daemon(3) has it, instead of the program's name. */

@@ -399,6 +399,7 @@ static int command_run(int argc, char **argv) {
   find_manager(&notify);
   struct hub_options options = {.config = &config,
                                 .plugin = plugin,
+                                .journal = cli_to_journal(),
                                 .on_event = on_event,
                                 .user = &notify,
                                 .alive_ms = notify.watchdog_ms};

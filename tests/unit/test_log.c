@@ -78,6 +78,18 @@ static void test_lines(void **state) {
   assert_string_equal(lines(), want);
 }
 
+static void test_journal(void **state) {
+  (void)state;
+  log_.journal = true;
+  say("one");
+  hub_log_write(&log_, DSTREAM_LOG_ERROR, "broker: two");
+  hub_log_write(&log_, DSTREAM_LOG_WARNING, "three: four");
+  hub_log_write(&log_, DSTREAM_LOG_DEBUG, "rest: five");
+  assert_string_equal(lines(),
+                      "<6>hub: one\n<3>broker: two\n<4>hub: three: four\n"
+                      "<7>rest: five\n");
+}
+
 static void test_lost(void **state) {
   (void)state;
   say("before");
@@ -161,8 +173,8 @@ static void test_most(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(test_lines),     TEST(test_lost),  TEST(test_cut),
-      TEST(test_no_reader), TEST(test_parts), TEST(test_most),
+      TEST(test_lines),     TEST(test_journal), TEST(test_lost), TEST(test_cut),
+      TEST(test_no_reader), TEST(test_parts),   TEST(test_most),
   };
   signal(SIGXFSZ, SIG_IGN);
   signal(SIGPIPE, SIG_IGN);
