@@ -175,8 +175,8 @@ static bool list_begin(struct list *list, struct rest_admin *admin,
   uint64_t limit = 0;
   memset(list, 0, sizeof *list);
   list->admin = admin;
-  if (!rest_query_number(head->target, "limit", 1, REST_PAGE_MAX, REST_PAGE_MAX,
-                         &limit)) {
+  if (!rest_query_integer(head->target, "limit", 1, REST_PAGE_MAX,
+                          REST_PAGE_MAX, &limit)) {
     fail(exchange, HUB_ERROR_ARGUMENT, "limit must be a number from 1 to 100.");
     return false;
   }
@@ -422,11 +422,11 @@ static const char *read_query(struct slice target, char *device,
   char since[64];
   uint64_t limit = 0;
   *query = (struct activity_query){.device = NULL};
-  if (!rest_query_number(target, "limit", 1, RECORDS_MAX, 100, &limit))
+  if (!rest_query_integer(target, "limit", 1, RECORDS_MAX, 100, &limit))
     return "limit must be a number from 1 to 500.";
-  if (!rest_query_number(target, "after", 0, UINT64_MAX, 0, &query->after))
+  if (!rest_query_integer(target, "after", 0, UINT64_MAX, 0, &query->after))
     return "after must be a cursor that an answer has brought.";
-  if (!rest_query_number(target, "wait", 1, WAIT_MAX_S, 0, wait_s))
+  if (!rest_query_integer(target, "wait", 1, WAIT_MAX_S, 0, wait_s))
     return "wait must be a number of seconds from 1 to 30.";
   if (rest_query_text(target, "since", since, sizeof since) &&
       !time_text_read(since, &query->since_ms))

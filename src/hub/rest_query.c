@@ -43,8 +43,8 @@ bool rest_query_text(struct slice target, const char *name, char *out,
          percent_decode(value, out, size, NULL) == 0;
 }
 
-bool rest_query_number(struct slice target, const char *name, uint64_t min,
-                       uint64_t max, uint64_t fallback, uint64_t *out) {
+bool rest_query_integer(struct slice target, const char *name, uint64_t min,
+                        uint64_t max, uint64_t fallback, uint64_t *out) {
   struct slice value;
   char text[NUMBER_SIZE];
   *out = fallback;

@@ -18,7 +18,7 @@ bool rest_query_text(struct slice target, const char *name, char *out,
 
 /* A whole number in decimal.  Absent: fallback.  False: it is none, or out of
  * bounds. */
-bool rest_query_number(struct slice target, const char *name, uint64_t min,
-                       uint64_t max, uint64_t fallback, uint64_t *out);
+bool rest_query_integer(struct slice target, const char *name, uint64_t min,
+                        uint64_t max, uint64_t fallback, uint64_t *out);
 
 #endif
