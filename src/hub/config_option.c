@@ -83,7 +83,7 @@ static const struct config_option options[] = {
     LIMIT(requests_per_second, 1, 1000000, 500,
           "stream requests, over a longer time"),
     LIMIT(request_burst, 1, 1000000, 1000, "stream requests in one go"),
-    LIMIT(max_body_bytes, 0, 16777216, 65536, "body of a REST request"),
+    LIMIT(max_body_bytes, 0, 16777216, 262144, "body of a REST request"),
     LIMIT(head_seconds, 1, 300, 10,
           "from connect to a whole request, or to MQTT's CONNECT"),
     LIMIT(handshake_seconds, 1, 60, 60,

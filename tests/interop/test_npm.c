@@ -1,5 +1,6 @@
 /* The official SDK for Node: its device against the hub, over MQTT and over
- * WebSocket; its service side against the hub and the library's device.
+ * WebSocket; its service side against the hub and the library's device; its
+ * identity registry against the hub.
  *
  * tests/interop/npm.sh starts it: the official ports are fixed, so they have to
  * be the test's own. */
@@ -16,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "hub/identity.h"
 #include "integration/support_echo.h"
 #include "integration/support_hub.h"
 #include "integration/support_raw.h"
@@ -180,6 +182,37 @@ static void test_service_error(void **state) {
   run_service("unknown", "nobody", NULL, "404001\n");
 }
 
+/* ---- the official registry: first, as it lists all devices ---- */
+
+static int add_reader(const struct hub_fixture *fixture) {
+  char file[HUB_FIXTURE_PATH + 32];
+  struct identity_store *store = NULL;
+  snprintf(file, sizeof file, "%s/identities.db", fixture->hub_dir);
+  int status = identity_open(&store, file, false, NULL);
+  if (status == DSTREAM_OK)
+    status = identity_policy_add(store, "reader", IDENTITY_REGISTRY_READ);
+  identity_close(store);
+  return status;
+}
+
+static void test_registry(void **state) {
+  static char owner[CONN_STRING_MAX], reader[CONN_STRING_MAX];
+  (void)state;
+  assert_int_equal(add_reader(&hub), DSTREAM_OK);
+  assert_int_equal(hub_fixture_policy_string(&hub, "iothubowner", owner), 0);
+  assert_int_equal(hub_fixture_policy_string(&hub, "reader", reader), 0);
+  struct node *node = node_new("node_registry.js");
+  node->arguments[0] = "all";
+  node->arguments[1] = owner;
+  node->arguments[2] = reader;
+  setenv("NODE_EXTRA_CA_CERTS", hub.ca_file, 1);
+  run_script(run_node, node);
+  unsetenv("NODE_EXTRA_CA_CERTS");
+  assert_string_equal(node->output.out, "create\nget\nupdate\nlist\nbulk\n"
+                                        "delete\ncallbacks\n");
+  free(node);
+}
+
 /* ---- */
 
 static bool port_free(uint16_t port) {
@@ -200,10 +233,8 @@ static bool port_free(uint16_t port) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(test_device),
-      TEST(test_refused),
-      TEST(test_service),
-      TEST(test_service_error),
+      TEST(test_registry), TEST(test_device),        TEST(test_refused),
+      TEST(test_service),  TEST(test_service_error),
   };
   if (getenv("DSTREAM_NODE_MODULES") == NULL) {
     fprintf(stderr, "skipped: run it with tests/interop/npm.sh\n");
