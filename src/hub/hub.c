@@ -22,7 +22,9 @@
 #include "hub/identity.h"
 #include "hub/log.h"
 #include "hub/main_endpoint.h"
+#include "hub/monitor.h"
 #include "hub/rest.h"
+#include "hub/rest_admin.h"
 #include "hub/rest_registry.h"
 #include "net/loop.h"
 #include "net/loop_uv.h"
@@ -57,6 +59,8 @@ struct hub {
   struct handshake *handshake;
   struct rest_registry *registry;
   struct rest *rest;
+  struct rest_admin *admin;
+  struct monitor *monitor;
   struct broker *broker;
   struct front *front;
   struct main_endpoint *endpoint;
@@ -100,12 +104,23 @@ static void on_stop_timer(struct loop_timer *timer) {
     loop_timer_set(hub->loop, timer, STOP_STEP_MS, on_stop_timer);
 }
 
+static void show_monitor(struct hub *hub) {
+  struct monitor_parts parts = {.gateway = hub->gateway,
+                                .endpoint = hub->endpoint,
+                                .broker = hub->broker,
+                                .front = hub->front,
+                                .store = hub->store,
+                                .stopping = hub->stopping};
+  monitor_look_at(hub->monitor, &parts);
+}
+
 static void begin_stop(struct hub *hub, const char *why) {
   if (hub->stopping) {
     end_now(hub); /* asked twice: at once */
     return;
   }
   hub->stopping = true;
+  show_monitor(hub);
   char text[64];
   snprintf(text, sizeof text, "%s: ending %u streams", why,
            gateway_count(hub->gateway));
@@ -121,6 +136,7 @@ static void begin_stop(struct hub *hub, const char *why) {
 static void reload(struct hub *hub) {
   struct dstream_end error = {0};
   tell(hub, HUB_RELOADING, NULL);
+  monitor_reload(hub->monitor);
   if (front_reload(hub->front, &error) == DSTREAM_OK)
     loop_log(hub->loop, DSTREAM_LOG_INFO, "certificate reread");
   else
@@ -237,6 +253,11 @@ static void world_log(void *user, enum dstream_log_level level,
   loop_log(hub->loop, level, "handshake: %s", text);
 }
 
+static void world_tell(void *user, const struct activity_record *record) {
+  struct hub *hub = user;
+  monitor_tell(hub->monitor, record);
+}
+
 static const struct handshake_world world = {
     .now_ms = world_now_ms,
     .now_s = world_now_s,
@@ -251,6 +272,7 @@ static const struct handshake_world world = {
     .stream_count = world_stream_count,
     .device_stream_count = world_device_count,
     .log = world_log,
+    .tell = world_tell,
 };
 
 /* ---- what the others tell ---- */
@@ -267,11 +289,19 @@ static void on_end(void *user, const struct gateway_report *report) {
   handshake_on_end(hub->handshake, report);
 }
 
+static void on_refused(void *user, const char *stream_id, bool device_side,
+                       const char *peer, const char *why) {
+  struct hub *hub = user;
+  monitor_side_refused(hub->monitor, stream_id, device_side, peer, why);
+}
+
 static void on_presence(void *user, const char *device_id, bool ready) {
   struct hub *hub = user;
   loop_log(hub->loop, DSTREAM_LOG_INFO, "presence: device %s %s", device_id,
            ready ? "can be reached" : "can no longer be reached");
   settle_note(&hub->settle);
+  if (ready)
+    monitor_device_ready(hub->monitor);
   handshake_on_presence(hub->handshake, device_id, ready);
 }
 
@@ -353,8 +383,16 @@ static void on_endpoint_down(void *user) {
              "the broker is gone; running streams go on");
 }
 
+static void on_broker_log(void *user, enum dstream_log_level level,
+                          const char *text) {
+  struct hub *hub = user;
+  loop_log(hub->loop, level, "broker: %s", text);
+  monitor_broker_line(hub->monitor, text);
+}
+
 static void on_broker_down(void *user, const struct dstream_end *why) {
   struct hub *hub = user;
+  monitor_broker_down(hub->monitor);
   if (hub->ready)
     loop_log(hub->loop, DSTREAM_LOG_ERROR, "%s", why->text);
   else
@@ -368,6 +406,11 @@ static void on_start_timer(struct loop_timer *timer) {
           "the broker did not come up within %d s; the log says more",
           START_MS / 1000);
   fail_start(hub, &why);
+}
+
+static void on_full(void *user, bool mqtt, unsigned open) {
+  struct hub *hub = user;
+  monitor_full(hub->monitor, mqtt, open);
 }
 
 static int take_http(void *user, int fd, const char *peer) {
@@ -427,8 +470,8 @@ static int make_gateway(struct hub *hub) {
       .idle_ms = (uint64_t)limits->idle_seconds * 1000,
       .lifetime_ms = (uint64_t)limits->lifetime_seconds * 1000,
       .drain_timeout_ms = (uint64_t)limits->drain_seconds * 1000};
-  static const struct gateway_events events = {.on_side = on_side,
-                                               .on_end = on_end};
+  static const struct gateway_events events = {
+      .on_side = on_side, .on_end = on_end, .on_refused = on_refused};
   return gateway_new(&hub->gateway, hub->loop, hub->token_key, &options,
                      &events, hub);
 }
@@ -465,6 +508,17 @@ static int make_registry(struct hub *hub) {
   return rest_registry_new(&hub->registry, hub->loop, &options);
 }
 
+static int make_admin(struct hub *hub) {
+  struct rest_admin_options options = {.activity =
+                                           monitor_activity(hub->monitor),
+                                       .gateway = hub->gateway,
+                                       .endpoint = &hub->endpoint,
+                                       .describe = monitor_describe,
+                                       .tell = monitor_tell,
+                                       .user = hub->monitor};
+  return rest_admin_new(&hub->admin, hub->loop, &options);
+}
+
 static int make_rest(struct hub *hub) {
   const struct config_limits *limits = &hub->config->limits;
   struct rest_options options = {
@@ -473,11 +527,26 @@ static int make_rest(struct hub *hub) {
                .head_ms = (uint64_t)limits->head_seconds * 1000},
       .store = hub->store,
       .names = hub->names,
-      .handshake = hub->handshake};
+      .handshake = hub->handshake,
+      .ready = monitor_ready,
+      .tell = monitor_tell,
+      .user = hub->monitor};
+  options.parts[0] = (struct rest_part){.rights = rest_admin_rights,
+                                        .handle = rest_admin_handle,
+                                        .user = hub->admin};
   options.parts[REST_PARTS_MAX - 1] =
       (struct rest_part){rest_registry_rights, rest_registry_handle,
                          hub->registry, rest_registry_keeps, true};
   return rest_new(&hub->rest, hub->loop, &options);
+}
+
+static int make_interface(struct hub *hub) {
+  int status = make_registry(hub);
+  if (status == DSTREAM_OK)
+    status = make_admin(hub);
+  if (status == DSTREAM_OK)
+    status = make_rest(hub);
+  return status;
 }
 
 static int start_broker(struct hub *hub, const char *plugin,
@@ -490,7 +559,8 @@ static int start_broker(struct hub *hub, const char *plugin,
       .identities = config->database_file,
       .names = hub->names,
       .max_clients = config->limits.max_connections};
-  static const struct broker_events events = {.on_down = on_broker_down};
+  static const struct broker_events events = {.on_down = on_broker_down,
+                                              .on_log = on_broker_log};
   return broker_start(&hub->broker, hub->loop, &options, &events, hub, end);
 }
 
@@ -513,6 +583,7 @@ static int open_front(struct hub *hub, struct dstream_end *end) {
       .handshake_ms = (uint64_t)config->limits.head_seconds * 1000,
       .gateway = hub->gateway,
       .take_http = take_http,
+      .on_full = on_full,
       .user = hub};
   struct folder_ports last = {0, 0};
   if (folder_ports_read(&last) == DSTREAM_OK) {
@@ -552,6 +623,8 @@ static int start(struct hub *hub, const char *plugin, struct dstream_end *end) {
     status = make_loop(hub);
   settle_begin(&hub->settle, hub->loop);
   if (status == DSTREAM_OK)
+    status = monitor_new(&hub->monitor, hub->loop, hub->config, end);
+  if (status == DSTREAM_OK)
     status = watch_signals(hub);
   if (status == DSTREAM_OK)
     status = identity_open(&hub->store, hub->config->database_file, true, end);
@@ -562,9 +635,7 @@ static int start(struct hub *hub, const char *plugin, struct dstream_end *end) {
   if (status == DSTREAM_OK)
     status = make_handshake(hub);
   if (status == DSTREAM_OK)
-    status = make_registry(hub);
-  if (status == DSTREAM_OK)
-    status = make_rest(hub);
+    status = make_interface(hub);
   if (status == DSTREAM_OK)
     status = start_broker(hub, plugin, end);
   if (status == DSTREAM_OK)
@@ -576,6 +647,7 @@ static int start(struct hub *hub, const char *plugin, struct dstream_end *end) {
   if (hub->options->alive_ms > 0)
     on_alive(&hub->alive_timer);
   status = open_endpoint(hub);
+  show_monitor(hub);
   if (status == DSTREAM_OK)
     loop_timer_set(hub->loop, &hub->look_timer, LOOK_MS, on_look);
   return status;
@@ -592,11 +664,13 @@ static void clean_up(struct hub *hub) {
   }
   main_endpoint_free(hub->endpoint);
   rest_free(hub->rest);
+  rest_admin_free(hub->admin);
   rest_registry_free(hub->registry);
   front_free(hub->front);
   gateway_free(hub->gateway);
   handshake_free(hub->handshake);
   broker_stop(hub->broker);
+  monitor_free(hub->monitor);
   identity_close(hub->store);
   settle_end(&hub->settle);
   dstream_loop_free(hub->loop);
