@@ -2,7 +2,8 @@
 # installed.sh - run by machine.sh, as root, in a system where systemd runs:
 # installs the packages beside this file, and uses them as an operator would.
 set -eu
-export LC_ALL=C DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 cd "$(dirname "$0")"
 folder=/var/lib/dstream-hub
 hub=dstream-hub.service
@@ -231,6 +232,25 @@ check_purge() {
   [ ! -e $folder/run ] || fail "purge left $folder/run"
 }
 
+# What docs/hub.md says for a hub that was built and not packaged.
+check_built() {
+  local unit
+  [ -d built/usr/local ] || return 0
+  rm -r $folder
+  cp -a built/. /
+  systemd-sysusers && systemd-tmpfiles --create || fail "no user"
+  systemctl daemon-reload
+  as_hub init $folder --host localhost >/dev/null || fail "init of the built hub"
+  systemctl enable --now $hub || fail "the built hub does not start"
+  unit=$(systemctl show -P ExecStart $hub)
+  case $unit in
+  *path=/usr/local/bin/dstream-hub*) ;;
+  *) fail "the built hub is $unit" ;;
+  esac
+  check_hub_confined
+  systemctl stop $hub
+}
+
 install_packages
 step "installed by dpkg"
 check_fresh
@@ -252,3 +272,5 @@ step "reloaded, upgraded"
 check_stop
 check_purge
 step "stopped and purged"
+check_built
+step "built and installed by cmake"

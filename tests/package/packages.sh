@@ -93,6 +93,7 @@ run_installed() {
   [ "$(id -u)" = 0 ] || return 77
   mkdir "$work/shared"
   cp "${debs[@]}" "$here/installed.sh" "$work/shared/"
+  DESTDIR=$work/shared/built cmake --install "$build" >/dev/null
   bash "$here/machine.sh" "$work/shared" >"$work/said" 2>&1 || status=$?
   if [ $status = 77 ]; then
     tail -1 "$work/said"
