@@ -21,10 +21,11 @@
 
 #include "hub/log.h"
 
-#define CONFIG_FILE      "hub.json"
-#define CONFIG_FILE_MAX  65536
-#define CONFIG_TEXT_SIZE 256
-#define CONFIG_ALIAS_MAX 7
+#define CONFIG_FILE        "hub.json"
+#define CONFIG_ENVIRONMENT "DSTREAM_HUB_"
+#define CONFIG_FILE_MAX    65536
+#define CONFIG_TEXT_SIZE   256
+#define CONFIG_ALIAS_MAX   7
 
 struct config_limits {
   unsigned max_streams;

@@ -48,8 +48,7 @@ const struct config_option *config_option_find(const char *group,
 const char *config_group_find(const char *name);
 
 /* "limits.max_streams", and "DSTREAM_HUB_LIMITS_MAX_STREAMS". */
-#define CONFIG_NAME_SIZE   80
-#define CONFIG_ENVIRONMENT "DSTREAM_HUB_"
+#define CONFIG_NAME_SIZE 80
 void config_option_path(const struct config_option *option,
                         char out[CONFIG_NAME_SIZE]);
 void config_option_variable(const struct config_option *option,

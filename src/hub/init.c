@@ -149,6 +149,8 @@ static int choose_host(const struct init_options *options,
                        struct config *config, struct dstream_end *end) {
   char own[HOST_NAME_MAX + 1] = "";
   const char *host = options->host;
+  if (host == NULL)
+    host = getenv(CONFIG_ENVIRONMENT "HOST");
   if (host == NULL) {
     gethostname(own, sizeof own - 1);
     host = own;

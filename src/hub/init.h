@@ -16,7 +16,8 @@
 
 struct init_options {
   const char *directory; /* required */
-  const char *host;      /* default: the machine's host name */
+  const char *host;      /* default: what DSTREAM_HUB_HOST in the environment
+                            says, or else the machine's host name */
   unsigned https_port;   /* 0: any free one; there is no default here */
   unsigned mqtt_port;
 };

@@ -58,10 +58,12 @@ static const char *const help_init =
     "and the\n"
     "database of devices and service policies.  Never overwrites anything.\n"
     "\n"
-    "  --host NAME      the name that clients reach the hub by (default: this\n"
-    "                   machine's); the certificate is also good for "
-    "localhost,\n"
-    "                   127.0.0.1 and ::1\n"
+    "  --host NAME      the name that clients reach the hub by (default: that "
+    "of\n"
+    "                   DSTREAM_HUB_HOST in the environment, or this "
+    "machine's); the\n"
+    "                   certificate is also good for localhost, 127.0.0.1 and "
+    "::1\n"
     "  --https-port N   REST, streams and MQTT over WebSocket (443)\n"
     "  --mqtt-port N    MQTT (8883); 0 for either: any free port\n";
 

@@ -1,5 +1,5 @@
-/* hub/config.h: whatever is in hub.json, reading it ends well, and what was
- * taken is written and read back the same. */
+/* hub/config.h: whatever is in hub.json or in a variable, reading it ends
+ * well, and what was taken is written and read back the same. */
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -10,9 +10,30 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* The text as a variable: it is taken, or refused with a reason. */
+static void override(const uint8_t *data, size_t size) {
+  static const char prefix[] = CONFIG_ENVIRONMENT;
+  struct config config;
+  struct dstream_end end = {0};
+  char variable[512];
+  snprintf(variable, sizeof variable, "%s%.*s", prefix,
+           (int)(size < 400 ? size : 400), (const char *)data);
+  char *environment[] = {variable, NULL};
+  config_defaults(&config);
+  snprintf(config.host, sizeof config.host, "h");
+  int status = config_override(&config, environment, &end);
+  assert(status == DSTREAM_OK ? end.text[0] == '\0' : end.text[0] != '\0');
+  if (status == DSTREAM_OK) {
+    char *text = config_format(&config);
+    assert(config_parse(&config, text, strlen(text), NULL) == DSTREAM_OK);
+    free(text);
+  }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   struct config config;
   struct dstream_end end = {0};
+  override(data, size);
   int status = config_parse(&config, (const char *)data, size, &end);
   if (status != DSTREAM_OK) {
     assert(status == DSTREAM_EFORMAT && end.text[0] != '\0');

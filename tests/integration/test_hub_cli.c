@@ -223,6 +223,48 @@ static void test_bad_config(void **state) {
                 "limits.max_streams must be");
 }
 
+/* What a container sets goes before hub.json, for every command. */
+static void test_environment(void **state) {
+  (void)state;
+  char *hub = path_of("hub");
+  setenv("DSTREAM_HUB_HOST", "in.the.container", 1);
+  assert_int_equal(run("init", hub, NULL, NULL), 0);
+  unsetenv("DSTREAM_HUB_HOST");
+  assert_int_equal(run("connection-string", hub, NULL, NULL), 0);
+  assert_ptr_equal(strstr(output.out, "HostName=in.the.container;"),
+                   output.out);
+  setenv("DSTREAM_HUB_HOST", "another", 1);
+  setenv("DSTREAM_HUB_HTTPS_PORT", "4443", 1);
+  assert_int_equal(run("connection-string", hub, NULL, NULL), 0);
+  assert_ptr_equal(strstr(output.out, "HostName=another;"), output.out);
+  assert_non_null(strstr(output.out, "4443"));
+  unsetenv("DSTREAM_HUB_HOST");
+  setenv("DSTREAM_HUB_HTTPS_PORT", "-1", 1);
+  assert_failed(run("run", hub, NULL, NULL), 1,
+                "DSTREAM_HUB_HTTPS_PORT must be a whole number");
+  unsetenv("DSTREAM_HUB_HTTPS_PORT");
+}
+
+static void test_log_levels(void **state) {
+  (void)state;
+  static struct hub_fixture hub;
+  struct hub_fixture_options options = {
+      .overrides = "{\"log_level\":\"error\",\"log\":{\"hub\":\"info\"}}"};
+  assert_int_equal(hub_fixture_start(&hub, &options), 0);
+  assert_int_equal(hub_fixture_wait_log(&hub, " info hub: ready", 10000), 0);
+  assert_false(hub_fixture_logged(&hub, " broker: "));
+  assert_int_equal(hub_fixture_end(&hub), 0);
+  setenv("DSTREAM_HUB_LOG_HUB", "error", 1);
+  setenv("DSTREAM_HUB_LOG_BROKER", "debug", 1);
+  hub_fixture_mark_log(&hub);
+  assert_int_equal(hub_fixture_run(&hub), 0);
+  unsetenv("DSTREAM_HUB_LOG_HUB");
+  unsetenv("DSTREAM_HUB_LOG_BROKER");
+  assert_int_equal(hub_fixture_wait_log(&hub, " debug broker: ", 10000), 0);
+  assert_false(hub_fixture_logged(&hub, " hub: "));
+  assert_int_equal(hub_fixture_stop(&hub), 0);
+}
+
 static void test_port_zero(void **state) {
   (void)state;
   assert_int_equal(run("init", path_of("hub"), "--https-port=0", NULL), 0);
@@ -413,6 +455,8 @@ int main(void) {
       TEST(test_init_fails),
       TEST(test_no_hub),
       TEST(test_bad_config),
+      TEST(test_environment),
+      TEST(test_log_levels),
       TEST(test_port_zero),
       TEST(test_devices),
       TEST(test_policies),

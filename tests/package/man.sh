@@ -84,6 +84,28 @@ for file in "$work"/hub/*; do
   said "DIR/${file##*/}"
 done
 
+# The examples of hub.json in the pages are taken, and so is that of variables.
+check_examples() { # PAGE, a hub's folder
+  local example
+  awk -v work="$work" '
+    /^```/ { inside = /^```json/; count += inside; next }
+    inside { print > (work "/example-" count ".json") }' "$1"
+  for example in "$work"/example-*.json; do
+    cp "$example" "$2/hub.json"
+    "$hub" check "$2" >"$work/said" || :
+    grep -q '^ok  *configuration' "$work/said" ||
+      complain "${1##*/}: $(head -1 "$work/said")"
+    rm "$example"
+  done
+}
+check_examples "$source/docs/hub-options.md" "$work/hub"
+check_examples "$source/docs/hub.md" "$work/hub"
+sed -n '/^DSTREAM_HUB_.* run DIR$/p' "$source/docs/hub-options.md" |
+  sed "s|dstream-hub run DIR|\"$hub\" check \"$work/hub\"|" >"$work/example.sh"
+sh "$work/example.sh" >"$work/said" || :
+grep -q '^ok .* and so are 2 in the environment$' "$work/said" ||
+  complain "hub-options.md: $(head -1 "$work/said")"
+
 # ---- dstream-agent ----
 if [ -x "$agent" ]; then
   check_config "$source/docs/man/dstream-agent.1" < <("$agent" --config-help)
