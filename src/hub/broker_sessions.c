@@ -146,21 +146,30 @@ void session_each(struct session_table *table,
   }
 }
 
-static bool needed(const struct session_table *table,
-                   const struct session *session, uint64_t now_ms) {
-  if (session->client != NULL || now_ms < session->refused_until_ms)
-    return true;
-  return session->takeovers > 0 &&
-         now_ms - session->window_ms < table->limits.takeover_window_ms;
+/* Until when the take-overs of an ended session count. */
+static uint64_t needed_until(const struct session_table *table,
+                             const struct session *session) {
+  uint64_t until_ms = session->refused_until_ms;
+  uint64_t window_ms = session->window_ms + table->limits.takeover_window_ms;
+  if (session->takeovers > 0 && window_ms > until_ms)
+    until_ms = window_ms;
+  return until_ms;
 }
 
-void session_sweep(struct session_table *table, uint64_t now_ms) {
+uint64_t session_sweep(struct session_table *table, uint64_t now_ms) {
   struct table_walk walk = {0};
+  uint64_t next_ms = UINT64_MAX;
   struct session *session = next_session(table, &walk);
   for (; session != NULL; session = next_session(table, &walk)) {
-    if (needed(table, session, now_ms))
+    if (session->client != NULL)
       continue;
-    table_remove(&table->sessions, &session->node);
-    free(session);
+    uint64_t until_ms = needed_until(table, session);
+    if (now_ms >= until_ms) {
+      table_remove(&table->sessions, &session->node);
+      free(session);
+    } else if (until_ms < next_ms) {
+      next_ms = until_ms;
+    }
   }
+  return next_ms;
 }

@@ -71,7 +71,9 @@ size_t session_count(const struct session_table *table);
 void session_each(struct session_table *table,
                   bool (*fn)(void *user, struct session *session), void *user);
 
-/* Frees the entries that nobody needs any more.  Not within session_each. */
-void session_sweep(struct session_table *table, uint64_t now_ms);
+/* Frees the entries that nobody needs any more, and tells when that is worth
+ * calling again; UINT64_MAX: not before a session ends.  Not within
+ * session_each. */
+uint64_t session_sweep(struct session_table *table, uint64_t now_ms);
 
 #endif

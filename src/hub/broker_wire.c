@@ -50,19 +50,39 @@ bool broker_presence_add(struct broker_presence_out *out,
   return true;
 }
 
+void broker_presence_still(struct broker_presence_out *out, uint64_t number,
+                           uint64_t due_s) {
+  int len = snprintf(out->text, sizeof out->text, "%llu %c\n%llu\n",
+                     (unsigned long long)number, (char)BROKER_STILL,
+                     (unsigned long long)due_s);
+  out->len = (size_t)len;
+}
+
+/* 1 to 20 digits; one too large for the type becomes another. */
+static bool read_number(struct slice digits, uint64_t *number) {
+  *number = 0;
+  for (size_t i = 0; i < digits.len; i++) {
+    if (digits.p[i] < '0' || digits.p[i] > '9')
+      return false;
+    *number = *number * 10 + (uint64_t)(digits.p[i] - '0');
+  }
+  return digits.len > 0 && digits.len <= 20;
+}
+
+bool broker_presence_due(struct slice rest, uint64_t *due_s) {
+  struct slice line;
+  return take_line(&rest, &line) && rest.len == 0 && read_number(line, due_s);
+}
+
 bool broker_presence_head(struct slice payload, uint64_t *number,
                           enum broker_presence_kind *kind, struct slice *rest) {
   struct slice line;
   *rest = payload;
   if (!take_line(rest, &line) || line.len < 3 || line.len > 22)
     return false;
-  *number = 0;
   size_t digits = line.len - 2;
-  for (size_t i = 0; i < digits; i++) {
-    if (line.p[i] < '0' || line.p[i] > '9')
-      return false;
-    *number = *number * 10 + (uint64_t)(line.p[i] - '0');
-  }
+  if (!read_number((struct slice){line.p, digits}, number))
+    return false;
   char c = line.p[line.len - 1];
   *kind = (enum broker_presence_kind)c;
   return line.p[digits] == ' ' && (c == BROKER_CHANGE || c == BROKER_BEGIN ||

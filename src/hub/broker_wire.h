@@ -7,14 +7,21 @@
  *   hub -> plugin
  *     $dstream/ask       id LF topic   deliver a message of this topic to id
  *     $dstream/snapshot  (empty)       tell me everybody's presence
- *     $dstream/tick      (empty)       once a second: do what is due
+ *     $dstream/tick      (empty)       do what is due, say "still"
  *   plugin -> hub
  *     $dstream/answer    id LF topic   id published this
  *     $dstream/presence  number SP kind LF { state id LF }
+ *                        number SP "s" LF due LF
  *
  * Presence messages are numbered, since a message at QoS 0 is dropped when the
  * hub's queue at the broker is full: at a gap the hub asks for a snapshot,
  * which is a "begin", then changes for everybody connected, then an "end".
+ *
+ * Nobody asks again and again.  "Still" says the last number, as the last
+ * message may be the lost one, and when (Unix seconds, 0: not at all) the next
+ * tick is wanted, such as for the next token that expires.  So the hub sends a
+ * tick then; a second after anything else it heard, since that may have changed
+ * either; and again each second until the answer is there.
  *
  * Both ends are this program: a message that does not parse is dropped.
  */
@@ -59,7 +66,8 @@ enum broker_presence_kind {
   BROKER_CHANGE = 'c', /* these changed */
   BROKER_BEGIN = 'b',  /* a snapshot begins; no entries */
   BROKER_END = 'e',    /* whoever was not told since then is gone; no entries */
-  BROKER_STILL = 's'   /* nothing new since this number; no entries */
+  BROKER_STILL = 's'   /* nothing new since this number; the time that the
+                          next tick is wanted */
 };
 
 /* "id LF topic" into out; returns the length, or 0 when it does not fit. */
@@ -82,6 +90,10 @@ void broker_presence_begin(struct broker_presence_out *out, uint64_t number,
 bool broker_presence_add(struct broker_presence_out *out,
                          enum broker_presence state, const char *id);
 
+/* "Still", all of it. */
+void broker_presence_still(struct broker_presence_out *out, uint64_t number,
+                           uint64_t due_s);
+
 /* Reads the head of a presence message; *rest are the entries. */
 bool broker_presence_head(struct slice payload, uint64_t *number,
                           enum broker_presence_kind *kind, struct slice *rest);
@@ -89,6 +101,9 @@ bool broker_presence_head(struct slice payload, uint64_t *number,
 /* Reads one entry and moves *rest behind it.  False: no more, or malformed. */
 bool broker_presence_next(struct slice *rest, enum broker_presence *state,
                           struct slice *id);
+
+/* What "still" says behind its head. */
+bool broker_presence_due(struct slice rest, uint64_t *due_s);
 
 /* Whether a topic may be published: 1 to max bytes, no wildcard, no control
  * character (MQTT 3.1.1 sections 3.3.2.1 and 1.5.3). */

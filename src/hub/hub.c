@@ -20,6 +20,7 @@
 #include "hub/gateway.h"
 #include "hub/handshake.h"
 #include "hub/identity.h"
+#include "hub/identity_watch.h"
 #include "hub/log.h"
 #include "hub/main_endpoint.h"
 #include "hub/monitor.h"
@@ -33,7 +34,6 @@
 #define START_MS      20000 /* for the broker to come up */
 #define STOP_MS       3000  /* for streams to close */
 #define STOP_STEP_MS  20
-#define LOOK_MS       250 /* how long a removed device's streams live on */
 #define FDS_MIN       1024
 #define EVERY_ADDRESS "0.0.0.0"
 
@@ -47,7 +47,7 @@ struct hub {
   struct loop_watch signal_watch;
   struct loop_timer wake_timer;  /* the handshakes' */
   struct loop_timer start_timer; /* then the one that waits for the end */
-  struct loop_timer look_timer;
+  struct identity_watch *identity_watch;
   struct loop_timer alive_timer;
   bool look_again; /* the identities could not be read */
   struct settle settle;
@@ -330,14 +330,15 @@ static const char *judge_client(void *user, const char *client_id) {
   }
 }
 
-static void on_look(struct loop_timer *timer) {
-  struct hub *hub = CONTAINER_OF(timer, struct hub, look_timer);
-  loop_timer_set(hub->loop, timer, LOOK_MS, on_look);
+static void on_look(void *user) {
+  struct hub *hub = user;
   if (!identity_changed(hub->store) && !hub->look_again)
     return;
   hub->look_again = false;
   gateway_judge(hub->gateway, 1008, judge_client, hub);
   main_endpoint_hurry(hub->endpoint);
+  if (hub->look_again)
+    identity_watch_again(hub->identity_watch);
 }
 
 /* ---- ready, and the broker ---- */
@@ -649,7 +650,8 @@ static int start(struct hub *hub, const char *plugin, struct dstream_end *end) {
   status = open_endpoint(hub);
   show_monitor(hub);
   if (status == DSTREAM_OK)
-    loop_timer_set(hub->loop, &hub->look_timer, LOOK_MS, on_look);
+    status = identity_watch_new(&hub->identity_watch, hub->loop,
+                                hub->config->database_file, on_look, hub);
   return status;
 }
 
@@ -657,11 +659,11 @@ static int start(struct hub *hub, const char *plugin, struct dstream_end *end) {
 static void clean_up(struct hub *hub) {
   if (hub->loop != NULL) {
     loop_timer_cancel(&hub->wake_timer);
-    loop_timer_cancel(&hub->look_timer);
     loop_timer_cancel(&hub->alive_timer);
     loop_timer_cancel(&hub->start_timer);
     loop_watch_close(&hub->signal_watch);
   }
+  identity_watch_free(hub->identity_watch);
   main_endpoint_free(hub->endpoint);
   rest_free(hub->rest);
   rest_admin_free(hub->admin);

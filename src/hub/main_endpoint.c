@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/container.h"
@@ -17,10 +19,14 @@
 #include "hub/presence.h"
 #include "net/loop.h"
 
-#define RETRY_MIN_MS   20
-#define RETRY_MAX_MS   1000
-#define TICK_MS        1000
-#define KEEPALIVE_S    60
+#define RETRY_MIN_MS 20
+#define RETRY_MAX_MS 1000
+#define TICK_MS      1000  /* between two ticks, unless one is due */
+#define QUIET_MS     50000 /* below KEEPALIVE_S: it is alive, both say */
+#define KEEPALIVE_S  60
+#define CLOCK_LATE_NS                                                          \
+  50000000                  /* the plugin's clock ticks 100 times a second     \
+                             */
 #define BACKLOG_MAX    4096 /* messages the broker has not taken */
 #define READ_PACKETS   256  /* handled in one go */
 #define CONNECT_MAX_MS 5000
@@ -44,6 +50,10 @@ struct main_endpoint {
   struct mosquitto *client;
   struct loop_watch watch;
   struct loop_timer timer; /* retry while DOWN, a tick otherwise */
+  struct loop_watch clock; /* a tick at a time of day */
+  bool asked;              /* a tick was not answered */
+  bool news;               /* something was heard after the last tick */
+  bool due;                /* the plugin wants a tick */
   uint64_t retry_ms;
   bool lost;        /* libmosquitto closed its socket */
   bool in_snapshot; /* between its begin and its end */
@@ -79,6 +89,7 @@ static void go_down(struct main_endpoint *endpoint) {
   set_state(endpoint, ENDPOINT_DOWN);
   endpoint->lost = false;
   endpoint->in_snapshot = false;
+  endpoint->asked = endpoint->news = endpoint->due = false;
   loop_timer_set(endpoint->loop, &endpoint->timer, endpoint->retry_ms,
                  on_retry);
   presence_mark_all(endpoint->presence);
@@ -164,10 +175,27 @@ static void on_retry(struct loop_timer *timer) {
   after_io(endpoint);
 }
 
+/* ---- ticks, see hub/broker_wire.h ---- */
+
+static bool is_soon(const struct main_endpoint *endpoint) {
+  return endpoint->state < ENDPOINT_UP || endpoint->asked || endpoint->news ||
+         endpoint->due;
+}
+
+static void set_timer(struct main_endpoint *endpoint) {
+  loop_timer_set(endpoint->loop, &endpoint->timer,
+                 is_soon(endpoint) ? TICK_MS : QUIET_MS, on_tick);
+}
+
+static void send_tick(struct main_endpoint *endpoint) {
+  endpoint->news = endpoint->due = false;
+  endpoint->asked = true;
+  publish(endpoint, BROKER_TOPIC_TICK, "", 0);
+}
+
 static void on_tick(struct loop_timer *timer) {
   struct main_endpoint *endpoint =
       CONTAINER_OF(timer, struct main_endpoint, timer);
-  loop_timer_set(endpoint->loop, timer, TICK_MS, on_tick);
   if (mosquitto_loop_misc(endpoint->client) != MOSQ_ERR_SUCCESS)
     endpoint->lost = true;
   if (endpoint->state < ENDPOINT_UP &&
@@ -178,8 +206,63 @@ static void on_tick(struct loop_timer *timer) {
     endpoint->lost = true;
   }
   if (!endpoint->lost && endpoint->state >= ENDPOINT_LEARNING)
-    publish(endpoint, BROKER_TOPIC_TICK, "", 0);
+    send_tick(endpoint);
+  set_timer(endpoint);
   after_io(endpoint);
+}
+
+/* It is that time, or somebody has set the clock. */
+static void on_clock(struct loop_watch *watch, unsigned events) {
+  struct main_endpoint *endpoint =
+      CONTAINER_OF(watch, struct main_endpoint, clock);
+  uint64_t times;
+  if (events & LOOP_GONE)
+    return;
+  (void)!read(watch->fd, &times, sizeof times);
+  if (endpoint->state >= ENDPOINT_LEARNING && !endpoint->lost)
+    on_tick(&endpoint->timer);
+}
+
+/* A wish for a time that is over is granted a second later. */
+static void set_clock(struct main_endpoint *endpoint, uint64_t due_s) {
+  static const uint64_t max_s =
+      sizeof(time_t) > 4 ? (uint64_t)1 << 33 : INT32_MAX;
+  struct itimerspec at = {0};
+  if (due_s != 0 && due_s <= (uint64_t)time(NULL)) {
+    endpoint->due = true;
+  } else if (due_s != 0) {
+    at.it_value.tv_sec = (time_t)(due_s < max_s ? due_s : max_s);
+    at.it_value.tv_nsec = CLOCK_LATE_NS;
+  }
+  if (timerfd_settime(endpoint->clock.fd,
+                      TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &at,
+                      NULL) != 0)
+    endpoint->due = true; /* the clock was set again */
+}
+
+static int make_clock(struct main_endpoint *endpoint) {
+  int fd = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
+  if (fd < 0)
+    return DSTREAM_ESYSTEM;
+  int status = loop_watch_start(endpoint->loop, &endpoint->clock, fd, on_clock);
+  if (status == DSTREAM_OK)
+    loop_watch_want(&endpoint->clock, LOOP_READ);
+  return status;
+}
+
+static void on_news(struct main_endpoint *endpoint) {
+  bool was_soon = is_soon(endpoint);
+  endpoint->news = true;
+  if (!was_soon)
+    set_timer(endpoint);
+}
+
+static void on_still(struct main_endpoint *endpoint, struct slice rest) {
+  uint64_t due_s = 0;
+  endpoint->asked = false;
+  if (broker_presence_due(rest, &due_s))
+    set_clock(endpoint, due_s);
+  set_timer(endpoint);
 }
 
 /* ---- what the broker says ---- */
@@ -246,6 +329,8 @@ static void on_presence(struct main_endpoint *endpoint, struct slice payload) {
   uint64_t expected = endpoint->number + (kind != BROKER_STILL);
   bool gap = endpoint->number != 0 && number != expected;
   endpoint->number = number;
+  if (kind != BROKER_STILL)
+    on_news(endpoint);
   if (kind == BROKER_BEGIN) {
     endpoint->in_snapshot = true;
     presence_mark_all(endpoint->presence);
@@ -255,6 +340,10 @@ static void on_presence(struct main_endpoint *endpoint, struct slice payload) {
     loop_log(endpoint->loop, DSTREAM_LOG_WARNING,
              "presence: messages were lost, asking for all again");
     ask_snapshot(endpoint);
+  }
+  if (kind == BROKER_STILL) {
+    on_still(endpoint, rest);
+    return;
   }
   take_entries(endpoint, rest);
   if (kind == BROKER_END)
@@ -283,10 +372,12 @@ static void on_message(struct mosquitto *client, void *user,
   if (message->payloadlen <= 0)
     return;
   struct slice payload = {message->payload, (size_t)message->payloadlen};
-  if (strcmp(message->topic, BROKER_TOPIC_ANSWER) == 0)
+  if (strcmp(message->topic, BROKER_TOPIC_ANSWER) == 0) {
+    on_news(endpoint);
     on_answer(endpoint, payload);
-  else if (strcmp(message->topic, BROKER_TOPIC_PRESENCE) == 0)
+  } else if (strcmp(message->topic, BROKER_TOPIC_PRESENCE) == 0) {
     on_presence(endpoint, payload);
+  }
 }
 
 /* ---- public ---- */
@@ -323,6 +414,8 @@ int main_endpoint_new(struct main_endpoint **out, dstream_loop *loop,
     status = DSTREAM_EINVAL;
   if (status == DSTREAM_OK)
     status = make_client(endpoint, secret);
+  if (status == DSTREAM_OK)
+    status = make_clock(endpoint);
   if (status != DSTREAM_OK) {
     main_endpoint_free(endpoint);
     return status;
@@ -338,6 +431,7 @@ void main_endpoint_free(struct main_endpoint *endpoint) {
     return;
   loop_timer_cancel(&endpoint->timer);
   loop_watch_close(&endpoint->watch);
+  loop_watch_close(&endpoint->clock);
   if (endpoint->client != NULL) {
     mosquitto_disconnect_callback_set(endpoint->client, NULL);
     mosquitto_disconnect(endpoint->client);
@@ -351,7 +445,8 @@ void main_endpoint_free(struct main_endpoint *endpoint) {
 void main_endpoint_hurry(struct main_endpoint *endpoint) {
   if (endpoint->lost || endpoint->state < ENDPOINT_LEARNING)
     return;
-  publish(endpoint, BROKER_TOPIC_TICK, "", 0);
+  send_tick(endpoint);
+  set_timer(endpoint);
   after_io(endpoint);
 }
 

@@ -41,7 +41,8 @@ struct main_endpoint;
 
 /* Connects to the broker's socket, now and whenever the connection is lost
  * (tried every 20 ms at first, every second at most).  The texts are copied.
- * DSTREAM_ENOMEM, DSTREAM_EINVAL (the path is too long); *out untouched. */
+ * DSTREAM_ENOMEM, DSTREAM_EINVAL (the path is too long), DSTREAM_ESYSTEM,
+ * DSTREAM_ELIMIT; *out untouched. */
 int main_endpoint_new(struct main_endpoint **out, dstream_loop *loop,
                       const char *socket_path, const char *secret,
                       const struct main_endpoint_events *events, void *user);
@@ -81,8 +82,8 @@ void main_endpoint_each(const struct main_endpoint *endpoint,
 int main_endpoint_ask(struct main_endpoint *endpoint, const char *device_id,
                       const char *topic);
 
-/* Has the plugin do now what is due once a second, such as to look whether
- * devices were removed. */
+/* Has the plugin do now what is due, such as to look whether devices were
+ * removed. */
 void main_endpoint_hurry(struct main_endpoint *endpoint);
 
 #endif

@@ -46,6 +46,17 @@ static void check_presence(struct slice payload) {
   if (!broker_presence_head(payload, &number, &kind, &rest))
     return;
   inside(rest, payload);
+  uint64_t due_s = 0;
+  uint64_t due_again = 0;
+  if (broker_presence_due(rest, &due_s)) {
+    broker_presence_still(&out, number, due_s);
+    struct slice still = {out.text, out.len};
+    uint64_t same;
+    assert(broker_presence_head(still, &same, &(enum broker_presence_kind){0},
+                                &still));
+    assert(same == number && broker_presence_due(still, &due_again));
+    assert(due_again == due_s);
+  }
   broker_presence_begin(&out, number, kind);
   struct slice before = rest;
   while (broker_presence_next(&rest, &state, &id)) {

@@ -637,12 +637,14 @@ static void test_removed_device_is_dropped(void **state) {
   struct player *b = ready_device("dev-b");
   uint64_t start_ms = loop_now_ms();
   assert_int_equal(identity_remove(world.store, "dev-a"), DSTREAM_OK);
+  main_endpoint_hurry(world.endpoint);
   WAIT(a->gone);
   assert_true(loop_now_ms() - start_ms < 3000);
   WAIT(!main_endpoint_connected(world.endpoint, "dev-a"));
   struct identity_device device = known("dev-b");
   device.enabled = false;
   assert_int_equal(identity_put(world.store, &device), DSTREAM_OK);
+  main_endpoint_hurry(world.endpoint);
   WAIT(b->gone);
   WAIT(strstr(world.log, "it was removed") != NULL &&
        strstr(world.log, "it was disabled") != NULL);

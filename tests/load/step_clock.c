@@ -1,6 +1,7 @@
 /* Steps the clock of the program that this is loaded into (LD_PRELOAD), as an
  * administrator or NTP would: the time of day moves, monotonic time does not,
- * and waits until a time of day end early or late, those under way too.
+ * and waits until a time of day end early or late, those under way too.  Timers
+ * that are set for a time of day ring again and again.
  *
  * DSTREAM_TEST_CLOCK names a file that holds the offset, eight characters,
  * "+0003600" seconds; it may be written to at any time.
@@ -14,11 +15,13 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
 #define OFFSET_LEN 8
 #define LOOK_NS    20000000
+#define RING_NS    200000000
 #define SECOND_NS  1000000000
 /* Times of day are greater, times since the start of a machine are not. */
 #define DAYTIME_MIN 1000000000
@@ -73,6 +76,18 @@ static int is_over(const struct timespec *until) {
   clock_gettime(CLOCK_REALTIME, &now);
   return now.tv_sec > until->tv_sec ||
          (now.tv_sec == until->tv_sec && now.tv_nsec >= until->tv_nsec);
+}
+
+/* As nothing tells of the step. */
+int timerfd_settime(int fd, int flags, const struct itimerspec *at,
+                    struct itimerspec *old) {
+  struct itimerspec slice = *at;
+  if ((flags & TFD_TIMER_ABSTIME) != 0 && at->it_value.tv_sec > DAYTIME_MIN) {
+    slice.it_value = (struct timespec){.tv_nsec = RING_NS};
+    slice.it_interval = slice.it_value;
+    flags = 0;
+  }
+  return (int)syscall(SYS_timerfd_settime, fd, flags, &slice, old);
 }
 
 /* In slices, as nothing tells of the step. */

@@ -222,9 +222,12 @@ static void test_sweep_keeps_fighters(void **state) {
   for (int i = 0; i <= 4; i++)
     connect_client(table, "d", i, 0, &told);
   assert_true(session_disconnect(table, "d", &clients[3]));
-  session_sweep(table, 499);
+  uint64_t next_ms = session_sweep(table, 499);
   assert_non_null(session_find(table, "d"));
-  session_sweep(table, 2000);
+  assert_true(next_ms > 499 && next_ms <= 2000);
+  assert_true(session_sweep(table, next_ms - 1) == next_ms);
+  assert_non_null(session_find(table, "d"));
+  assert_true(session_sweep(table, next_ms) == UINT64_MAX);
   assert_null(session_find(table, "d"));
   session_table_free(table);
 }
@@ -276,6 +279,28 @@ static void test_presence_messages(void **state) {
     rest = slice_of(entries[i]);
     assert_false(broker_presence_next(&rest, &what, &id));
   }
+}
+
+static void test_still(void **state) {
+  static struct broker_presence_out out;
+  uint64_t number = 0, due_s = 0;
+  enum broker_presence_kind kind;
+  struct slice rest;
+  (void)state;
+  static const uint64_t due[] = {0, 1, 1795488757, UINT64_MAX};
+  for (size_t i = 0; i < sizeof due / sizeof due[0]; i++) {
+    broker_presence_still(&out, 7, due[i]);
+    assert_true(broker_presence_head((struct slice){out.text, out.len}, &number,
+                                     &kind, &rest));
+    assert_true(number == 7 && kind == BROKER_STILL);
+    assert_true(broker_presence_due(rest, &due_s) && due_s == due[i]);
+  }
+  static const char *const bad[] = {
+      "",       "\n",    "5",
+      "x\n",    "5x\n",  "-5\n",
+      "5\n6\n", "5\n\n", "123456789012345678901\n"};
+  for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+    assert_false(broker_presence_due(slice_of(bad[i]), &due_s));
 }
 
 /* ---- presence ---- */
@@ -379,6 +404,7 @@ int main(void) {
       cmocka_unit_test(test_sweep_keeps_fighters),
       cmocka_unit_test(test_pairs),
       cmocka_unit_test(test_presence_messages),
+      cmocka_unit_test(test_still),
       cmocka_unit_test(test_presence_snapshot),
       cmocka_unit_test(test_presence_grows),
       cmocka_unit_test(test_config),

@@ -42,7 +42,8 @@ void plugin_log(char level, const char *format, ...) {
 
 void plugin_log_limited(char level, const char *format, ...) {
   if (!bucket_take(&plugin.log_lines, plugin_now_ms())) {
-    plugin.log_dropped++;
+    if (plugin.log_dropped++ == 0)
+      plugin_want_tick();
     return;
   }
   va_list args;

@@ -25,7 +25,7 @@ struct binding {
 };
 
 /* With per-listener settings 2.0 runs no TICK events at all, so the hub's
- * client sends a tick, see hub/broker_wire.h. */
+ * client sends ticks, see hub/broker_wire.h. */
 static const struct binding device_bindings[] = {
     {MOSQ_EVT_BASIC_AUTH, device_auth},
     {MOSQ_EVT_ACL_CHECK, device_acl},

@@ -31,7 +31,7 @@ struct plugin {
   bool hub_listens;            /* it asked for a snapshot: tell it changes */
   uint64_t presence_number;    /* of the last presence message */
 
-  uint64_t last_tick_ms;
+  uint64_t due_s;   /* when the next tick is wanted, Unix time; 0: not */
   bool recheck_due; /* a check of the identities could not be finished */
 
   struct bucket log_lines; /* what strangers may write into the log */
@@ -62,11 +62,15 @@ void plugin_log_tick(void);
 void presence_tell(enum broker_presence state, const char *id);
 /* Tells it everybody. */
 void presence_snapshot(void);
-/* Tells it the number of the last message, which may have been dropped. */
+/* Tells it the number of the last message, which may have been dropped, and
+ * when the next tick is wanted. */
 void presence_still(void);
 
-/* ---- tick.c: what is due once a second, paced by the hub's client ---- */
+/* ---- tick.c: what is due, when the hub's client says so ---- */
 void plugin_tick(void);
+
+/* Something is due that the hub does not know of. */
+void plugin_want_tick(void);
 
 /* ---- the callbacks, by the listener's role ---- */
 int device_auth(int event, void *event_data, void *user);

@@ -41,6 +41,6 @@ void presence_still(void) {
   struct broker_presence_out out;
   if (!plugin.hub_listens)
     return;
-  broker_presence_begin(&out, plugin.presence_number, BROKER_STILL);
+  broker_presence_still(&out, plugin.presence_number, plugin.due_s);
   send_presence(&out);
 }
