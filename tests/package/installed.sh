@@ -175,17 +175,21 @@ check_reload() {
   [ "$(state $hub) $(state $agent)" = "active active" ] || fail "gone by SIGHUP"
 }
 
-# The activity log; one line, in case that nothing was to be told yet.
+# No line of the activity log is lost, and the new file is the one written to.
 check_rotation() {
-  local log=$folder/activity.log main
+  local log=$folder/activity.log main before
   command -v logrotate >/dev/null || return 0
   main=$(systemctl show -P MainPID $hub)
-  runuser -u dstream-hub -- sh -c "echo '{}' >>$log"
+  before=$(grep -c . $log) || fail "nothing is in $log"
   logrotate -f -s /tmp/rotated /etc/logrotate.d/dstream-hub || fail "logrotate"
-  [ -s $log.1 ] || fail "the log was not rotated"
+  [ "$(grep -c . $log.1)" -ge "$before" ] || fail "the log lost lines"
   [ "$(stat -c '%U %a' $log)" = "dstream-hub 600" ] || fail "$(ls -l $log)"
   [ "$(systemctl show -P MainPID $hub)" = "$main" ] ||
     fail "the hub did not outlive the rotation of its log"
+  before=$(grep -c . $log.1)
+  check_stream
+  await "a line in the new log" test -s $log
+  [ "$(grep -c . $log.1)" = "$before" ] || fail "the old log is written to"
 }
 
 # ---- what else is installed ----
