@@ -59,6 +59,14 @@ set(pc_private "-lwebsockets -lpaho-mqtt3as -lssl -lcrypto -lpthread")
 if(DSTREAM_BUILD_SERVICE)
   string(APPEND pc_private " -lcjson")
 endif()
+# What libwebsockets may have in it, as an archive.
+foreach(name cap z)
+  find_library(DSTREAM_${name}_LIBRARY ${name})
+  mark_as_advanced(DSTREAM_${name}_LIBRARY)
+  if(DSTREAM_${name}_LIBRARY)
+    string(APPEND pc_private " -l${name}")
+  endif()
+endforeach()
 # Paths relative to the file itself, so that the prefix may be moved.
 file(RELATIVE_PATH pc_prefix
   ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
