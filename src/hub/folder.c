@@ -357,6 +357,123 @@ int folder_device_add(const struct config *config,
   return status;
 }
 
+/* The ids of a file, each with its zero. */
+struct ids {
+  char *text;
+  size_t len;
+  size_t size;
+  size_t count;
+};
+
+static bool ids_append(struct ids *ids, const char *id) {
+  size_t len = strlen(id) + 1;
+  if (len > ids->size - ids->len) {
+    size_t size = ids->size == 0 ? 4096 : 2 * ids->size;
+    char *text = realloc(ids->text, size); /* holds a whole id more */
+    if (text == NULL)
+      return false;
+    ids->text = text;
+    ids->size = size;
+  }
+  memcpy(ids->text + ids->len, id, len);
+  ids->len += len;
+  ids->count++;
+  return true;
+}
+
+static int line_error(int status, size_t line, const char *why,
+                      struct dstream_end *end) {
+  end_set(end, status, "line %zu: %s; nothing was added", line, why);
+  return status;
+}
+
+/* One line.  An id is no longer than the buffer. */
+static int add_line(struct identity_store *store, char *text, size_t line,
+                    enum identity_auth auth, struct ids *ids,
+                    struct dstream_end *end) {
+  struct dstream_end why = {0};
+  struct identity_device added;
+  struct folder_device device = {.id = text, .auth = auth};
+  text[strcspn(text, "\r\n")] = '\0';
+  if (text[0] == '\0')
+    return DSTREAM_OK;
+  if (ids->count == FOLDER_IDS_MAX)
+    return line_error(DSTREAM_ELIMIT, line, "too many devices at once", end);
+  if (!ids_append(ids, text))
+    return line_error(DSTREAM_ENOMEM, line, "out of memory", end);
+  int status = conn_string_id_valid(slice_of(text))
+                   ? add_device(store, &device, &added)
+                   : DSTREAM_EINVAL;
+  identity_device_wipe(&added);
+  if (status == DSTREAM_OK)
+    return status;
+  device_error(status, text, &why);
+  return line_error(status, line, why.text, end);
+}
+
+static int add_lines(struct identity_store *store, enum identity_auth auth,
+                     FILE *in, struct ids *ids, struct dstream_end *end) {
+  char text[2 * IDENTITY_ID_MAX];
+  int status = identity_begin(store);
+  if (status != DSTREAM_OK)
+    return device_error(status, "", end);
+  for (size_t line = 1; status == DSTREAM_OK; line++) {
+    if (fgets(text, sizeof text, in) == NULL)
+      break;
+    status = add_line(store, text, line, auth, ids, end);
+  }
+  if (status == DSTREAM_OK && ferror(in)) {
+    status = DSTREAM_EIO;
+    end_set(end, status, "the ids can't be read: %s; nothing was added",
+            strerror(errno));
+  }
+  if (status == DSTREAM_OK)
+    status = device_error(identity_commit(store), "", end);
+  if (status != DSTREAM_OK)
+    identity_rollback(store);
+  return status;
+}
+
+/* Only what is there for good is told. */
+static int print_all(const struct config *config,
+                     const struct folder_ports *ports,
+                     struct identity_store *store, const struct ids *ids,
+                     FILE *out, struct dstream_end *end) {
+  char string[CONN_STRING_MAX];
+  int status = DSTREAM_OK;
+  for (size_t at = 0; at < ids->len && status == DSTREAM_OK;
+       at += strlen(ids->text + at) + 1) {
+    struct identity_device device;
+    memset(&device, 0, sizeof device);
+    status = device_error(identity_get(store, ids->text + at, &device),
+                          ids->text + at, end);
+    if (status == DSTREAM_OK)
+      status = print_device(config, ports, &device, IDENTITY_PRIMARY, string,
+                            sizeof string, end);
+    if (status == DSTREAM_OK)
+      fprintf(out, "%s\n", string);
+    identity_device_wipe(&device);
+  }
+  crypto_wipe(string, sizeof string);
+  return status;
+}
+
+int folder_device_add_many(const struct config *config, enum identity_auth auth,
+                           FILE *in, FILE *out, struct dstream_end *end) {
+  struct folder_ports ports;
+  struct identity_store *store = NULL;
+  struct ids ids = {0};
+  int status = open_for(config, false, &ports, &store, end);
+  if (status != DSTREAM_OK)
+    return status;
+  status = add_lines(store, auth, in, &ids, end);
+  if (status == DSTREAM_OK)
+    status = print_all(config, &ports, store, &ids, out, end);
+  free(ids.text);
+  identity_close(store);
+  return status;
+}
+
 int folder_device_remove(const struct config *config, const char *id,
                          struct dstream_end *end) {
   struct identity_store *store = NULL;

@@ -79,6 +79,14 @@ struct folder_device {
 int folder_device_add(const struct config *config,
                       const struct folder_device *device, char *out,
                       size_t size, struct dstream_end *end);
+/* Adds the devices whose ids stand in `in`, one a line (blank lines are
+ * skipped, FOLDER_IDS_MAX at most), all of them or, when one can't be, none;
+ * then prints their connection strings to `out`, in the same order.  auth:
+ * IDENTITY_KEYS or IDENTITY_CA.  end names the line that failed.  As
+ * folder_device_add, and DSTREAM_ELIMIT: too many; DSTREAM_ENOMEM. */
+#define FOLDER_IDS_MAX 1000000
+int folder_device_add_many(const struct config *config, enum identity_auth auth,
+                           FILE *in, FILE *out, struct dstream_end *end);
 int folder_device_remove(const struct config *config, const char *id,
                          struct dstream_end *end);
 int folder_device_enable(const struct config *config, const char *id,

@@ -89,6 +89,7 @@ static const char *const help_check =
 static const char *const help_device =
     "Usage: dstream-hub device add DIR ID\n"
     "           [--thumbprint HEX [--secondary-thumbprint HEX] | --x509-ca]\n"
+    "       dstream-hub device add DIR --stdin [--x509-ca]\n"
     "       dstream-hub device remove|disable|enable DIR ID\n"
     "       dstream-hub device rotate-key DIR ID primary|secondary\n"
     "       dstream-hub device list DIR [--json]\n"
@@ -105,7 +106,10 @@ static const char *const help_device =
     "  --secondary-thumbprint HEX  or with this one\n"
     "  --x509-ca                   the device shows a certificate of a CA in\n"
     "                              device_ca_file, with its id as common "
-    "name\n";
+    "name\n"
+    "  --stdin                     many devices: their ids come on stdin, one "
+    "a\n"
+    "                              line; all of them are added, or none\n";
 
 static const char *const help_group =
     "Usage: dstream-hub group add DIR NAME [--prefix TEXT]\n"
@@ -162,6 +166,7 @@ struct arguments {
   unsigned https_port;
   unsigned mqtt_port;
   bool x509_ca;
+  bool from_stdin;
   bool secondary;
   bool json;
   bool markdown;
@@ -179,6 +184,7 @@ enum {
   OPT_THUMBPRINT,
   OPT_THUMBPRINT_2,
   OPT_X509_CA,
+  OPT_STDIN,
   OPT_SECONDARY,
   OPT_JSON,
   OPT_MARKDOWN
@@ -200,6 +206,7 @@ static const struct option add_options[] = {
     {"thumbprint", required_argument, NULL, OPT_THUMBPRINT},
     {"secondary-thumbprint", required_argument, NULL, OPT_THUMBPRINT_2},
     {"x509-ca", no_argument, NULL, OPT_X509_CA},
+    {"stdin", no_argument, NULL, OPT_STDIN},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0}};
 static const struct option prefix_options[] = {
@@ -252,6 +259,9 @@ static int take_option(struct arguments *arguments, int option) {
     break;
   case OPT_X509_CA:
     arguments->x509_ca = true;
+    break;
+  case OPT_STDIN:
+    arguments->from_stdin = true;
     break;
   case OPT_SECONDARY:
     arguments->secondary = true;
@@ -472,6 +482,8 @@ static int check_add(const struct arguments *arguments) {
     return cli_usage("--secondary-thumbprint goes with --thumbprint");
   if (arguments->x509_ca && first)
     return cli_usage("--x509-ca and --thumbprint exclude each other");
+  if (arguments->from_stdin && first)
+    return cli_usage("--stdin and --thumbprint exclude each other");
   return CLI_DONE;
 }
 
@@ -483,10 +495,31 @@ static int check_which(const struct arguments *arguments) {
                    arguments->rest[3]);
 }
 
+static void warn_no_ca(const struct config *config,
+                       const struct arguments *arguments) {
+  if (arguments->x509_ca && config->device_ca_file[0] == '\0')
+    cli_say("device_ca_file is not set in " CONFIG_FILE
+            ": until it is, and the hub was started again, the device can't "
+            "connect");
+}
+
+static int device_add_many(const struct config *config,
+                           const struct arguments *arguments) {
+  struct dstream_end end = {0};
+  int status = folder_device_add_many(
+      config, arguments->x509_ca ? IDENTITY_CA : IDENTITY_KEYS, stdin, stdout,
+      &end);
+  if (status == DSTREAM_OK)
+    warn_no_ca(config, arguments);
+  return printed(status, &end);
+}
+
 static int device_add(const struct config *config,
                       const struct arguments *arguments) {
   char text[CONN_STRING_MAX];
   struct dstream_end end = {0};
+  if (arguments->from_stdin)
+    return device_add_many(config, arguments);
   struct folder_device device = {
       .id = arguments->rest[2],
       .auth = arguments->x509_ca                 ? IDENTITY_CA
@@ -494,11 +527,8 @@ static int device_add(const struct config *config,
                                                  : IDENTITY_KEYS,
       .thumbprint = {arguments->thumbprint[0], arguments->thumbprint[1]}};
   int status = folder_device_add(config, &device, text, sizeof text, &end);
-  if (status == DSTREAM_OK && device.auth == IDENTITY_CA &&
-      config->device_ca_file[0] == '\0')
-    cli_say("device_ca_file is not set in " CONFIG_FILE
-            ": until it is, and the hub was started again, the device can't "
-            "connect");
+  if (status == DSTREAM_OK)
+    warn_no_ca(config, arguments);
   return print_secret_line(text, sizeof text, status, &end);
 }
 
@@ -624,8 +654,10 @@ static int run_verb(const struct verb *verb, int argc, char **argv) {
   int status = parse(&arguments, argc, argv, verb->options, 1, 8);
   if (status != CLI_DONE)
     return status;
-  if (arguments.rest_count != verb->arguments)
-    return cli_usage("%s %s takes %s", argv[0], verb->name, verb->takes);
+  if (arguments.rest_count != verb->arguments - (arguments.from_stdin ? 1 : 0))
+    return cli_usage("%s %s takes %s", argv[0], verb->name,
+                     arguments.from_stdin ? "DIR only, with --stdin"
+                                          : verb->takes);
   if (verb->check != NULL)
     status = verb->check(&arguments);
   if (status != CLI_DONE)

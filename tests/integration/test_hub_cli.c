@@ -303,6 +303,40 @@ static void test_devices(void **state) {
   assert_failed(run("device", "add", hub, ""), 1, "id");
 }
 
+/* `ids | dstream-hub device add HUB --stdin MORE` */
+static int add_many(const char *hub, const char *ids, const char *more) {
+  char line[1024];
+  snprintf(line, sizeof line, "%s | '%s' device add '%s' --stdin %s", ids,
+           hub_program(), hub, more);
+  const char *const arguments[] = {"bash", "-c", line, NULL};
+  return hub_command(&output, arguments);
+}
+
+static void test_many_devices(void **state) {
+  (void)state;
+  char *hub = path_of("hub");
+  assert_int_equal(run("init", hub, "--host=h", NULL), 0);
+  assert_int_equal(add_many(hub, "printf 'b\\r\\n\\na'", ""), 0);
+  assert_int_equal(lines(output.out), 2);
+  assert_ptr_equal(strstr(output.out, "HostName=h;DeviceId=b;SharedAccessKey="),
+                   output.out);
+  assert_non_null(strstr(output.out, "\nHostName=h;DeviceId=a;Shared"));
+  /* All or none. */
+  assert_failed(add_many(hub, "printf 'c\\na\\nd\\n'", ""), 1, "line 2: ");
+  assert_failed(add_many(hub, "printf 'c\\nd/e\\n'", ""), 1, "line 2: ");
+  assert_failed(add_many(hub, "printf '%0300d' 0", ""), 1, "line 1: ");
+  assert_int_equal(run("device", "list", hub, NULL), 0);
+  assert_string_equal(output.out, "a\nb\n");
+  assert_int_equal(add_many(hub, "true", ""), 0);
+  assert_string_equal(output.out, "");
+  assert_int_equal(add_many(hub, "echo x", "--x509-ca"), 0);
+  assert_string_equal(output.out, "HostName=h;DeviceId=x;x509=true\n");
+  assert_int_equal(add_many(hub, "echo x", "y"), 2);
+  assert_int_equal(add_many(hub, "echo x", "--thumbprint 00"), 2);
+  assert_int_equal(add_many(hub, "seq -f many-%05g 20000", ">/dev/null"), 0);
+  assert_failed(run("device", "add", hub, "many-20000"), 1, "already");
+}
+
 static void test_policies(void **state) {
   (void)state;
   char *hub = path_of("hub");
@@ -448,23 +482,15 @@ static void test_port_taken(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(test_help),
-      TEST(test_usage_errors),
-      TEST(test_certificates),
-      TEST(test_init),
-      TEST(test_init_fails),
-      TEST(test_no_hub),
-      TEST(test_bad_config),
-      TEST(test_environment),
-      TEST(test_log_levels),
-      TEST(test_port_zero),
-      TEST(test_devices),
-      TEST(test_policies),
-      TEST(test_policy_rotation),
-      TEST(test_run),
-      TEST(test_killed),
-      TEST(test_hangup),
-      TEST(test_port_taken),
+      TEST(test_help),         TEST(test_usage_errors),
+      TEST(test_certificates), TEST(test_init),
+      TEST(test_init_fails),   TEST(test_no_hub),
+      TEST(test_bad_config),   TEST(test_environment),
+      TEST(test_log_levels),   TEST(test_port_zero),
+      TEST(test_devices),      TEST(test_many_devices),
+      TEST(test_policies),     TEST(test_policy_rotation),
+      TEST(test_run),          TEST(test_killed),
+      TEST(test_hangup),       TEST(test_port_taken),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
