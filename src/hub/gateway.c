@@ -484,10 +484,7 @@ void gateway_each(const struct gateway *gateway,
 
 static void add_up(void *user, struct entry *entry) {
   struct gateway_totals *totals = user;
-  if (entry->paired_ms != 0)
-    totals->running++;
-  else
-    totals->pending++;
+  totals->running += entry->paired_ms != 0;
   totals->bytes_to_device += relay_bytes(entry->relay, SERVICE);
   totals->bytes_to_service += relay_bytes(entry->relay, DEVICE);
   totals->stalls += relay_stalls(entry->relay);

@@ -146,7 +146,6 @@ void gateway_each(const struct gateway *gateway,
 
 struct gateway_totals {
   unsigned running; /* both sides came */
-  unsigned pending;
   uint64_t bytes_to_device; /* of those that run */
   uint64_t bytes_to_service;
   uint64_t stalls; /* relay_stalls, since gateway_new */

@@ -52,22 +52,35 @@ void monitor_full(void *user, bool mqtt, unsigned open) {
   monitor_tell(user, &record);
 }
 
-/* The plugin says "device ID is refused: WHY". */
-void monitor_broker_line(struct monitor *monitor, const char *text) {
+/* "device ID" and then `middle`: the rest, or NULL.  id: IDENTITY_CLIENT_MAX +
+ * 1 bytes. */
+static const char *about_device(const char *text, const char *middle,
+                                char *id) {
   static const char begin[] = "device ";
-  static const char middle[] = " is refused: ";
-  char id[IDENTITY_CLIENT_MAX + 1];
   if (strncmp(text, begin, sizeof begin - 1) != 0)
-    return;
+    return NULL;
   const char *from = text + sizeof begin - 1;
   const char *to = strstr(from, middle);
-  if (to == NULL || (size_t)(to - from) >= sizeof id)
+  if (to == NULL || to - from > IDENTITY_CLIENT_MAX)
+    return NULL;
+  memcpy(id, from, (size_t)(to - from));
+  id[to - from] = '\0';
+  return to + strlen(middle);
+}
+
+/* The plugin says "device ID is refused: WHY", and "device ID is refused for 10
+ * s: it took its own connection over ...". */
+void monitor_broker_line(struct monitor *monitor, const char *text) {
+  char id[IDENTITY_CLIENT_MAX + 1];
+  struct activity_record record = {.event = ACTIVITY_REFUSED, .side = "device"};
+  record.description = about_device(text, " is refused: ", id);
+  if (record.description == NULL) {
+    record.event = ACTIVITY_LIMIT;
+    record.description = about_device(text, " is refused for ", id);
+  }
+  if (record.description == NULL)
     return;
-  snprintf(id, sizeof id, "%.*s", (int)(to - from), from);
-  struct activity_record record = {.event = ACTIVITY_REFUSED,
-                                   .client_id = id,
-                                   .side = "device",
-                                   .description = to + sizeof middle - 1};
+  record.client_id = id;
   monitor_tell(monitor, &record);
 }
 
@@ -124,6 +137,12 @@ static struct gateway_totals streams(const struct monitor *monitor) {
              : gateway_totals(monitor->parts.gateway);
 }
 
+static unsigned requests_pending(const struct monitor *monitor) {
+  return monitor->parts.handshake == NULL
+             ? 0
+             : handshake_count(monitor->parts.handshake);
+}
+
 static void give_gauges(void *user, struct metrics_gauges *out) {
   const struct monitor *monitor = user;
   const struct monitor_parts *parts = &monitor->parts;
@@ -135,7 +154,7 @@ static void give_gauges(void *user, struct metrics_gauges *out) {
   }
   out->devices_ready = devices_ready(monitor);
   out->streams_running = totals.running;
-  out->streams_pending = totals.pending;
+  out->streams_pending = requests_pending(monitor);
   out->live_bytes_to_device = totals.bytes_to_device;
   out->live_bytes_to_service = totals.bytes_to_service;
   out->relay_stalls = totals.stalls;
@@ -157,7 +176,7 @@ void monitor_describe(void *user, struct rest_admin_hub *out) {
       .streams_opened = ended.streams_opened,
       .streams_failed = ended.streams_failed,
       .streams_running = live.running,
-      .streams_pending = live.pending,
+      .streams_pending = requests_pending(monitor),
       .bytes_to_device = ended.bytes_to_device + live.bytes_to_device,
       .bytes_to_service = ended.bytes_to_service + live.bytes_to_service,
       .devices_ready = devices_ready(monitor),

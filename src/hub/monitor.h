@@ -17,6 +17,7 @@
 #include "hub/config.h"
 #include "hub/front.h"
 #include "hub/gateway.h"
+#include "hub/handshake.h"
 #include "hub/identity.h"
 #include "hub/main_endpoint.h"
 #include "hub/rest_admin.h"
@@ -26,6 +27,7 @@ struct monitor;
 /* What it looks at; NULL: not there (yet, or any more). */
 struct monitor_parts {
   struct gateway *gateway;
+  struct handshake *handshake;
   struct main_endpoint *endpoint;
   struct broker *broker;
   struct front *front;
