@@ -66,6 +66,7 @@ debhelper                 command dh           # the same
 lintian                   command lintian      # the same
 bash-completion           package              # completion as it is installed
 dpkg-dev                  command dpkg-source  # the source of cJSON
+musl-tools                command musl-gcc     # headers of another C library
 mandoc                    command mandoc       # lint of manual pages
 gcc-arm-linux-gnueabihf   command arm-linux-gnueabihf-gcc # the toolchain files
 gcc-aarch64-linux-gnu     command aarch64-linux-gnu-gcc # the same

@@ -19,8 +19,10 @@ static void on_quiet(struct loop_timer *timer) {
     loop_timer_set(settle->loop, &settle->timer, QUIET_MS, on_quiet);
     return;
   }
+#ifdef __GLIBC__ /* others return it by themselves, or have no call for it */
   if (settle->changes >= BURST)
     malloc_trim(0);
+#endif
   settle->changes = settle->seen = settle->waits = 0;
 }
 
