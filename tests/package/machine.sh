@@ -31,17 +31,18 @@ can_not() {
     done
   }
   trap clean_up EXIT
-  unshare --mount --pid --fork --net --uts --ipc true 2>/dev/null ||
+  unshare --mount --pid --fork --net --uts --ipc --cgroup true 2>/dev/null ||
     can_not "no namespaces"
   status=0
   (
-    echo 0 >"$group/cgroup.procs"
+    echo 0 2>/dev/null >"$group/cgroup.procs" || can_not "control groups differ"
     # The clock, modules and raw devices are everybody's.
     exec timeout $most setpriv --bounding-set \
       -sys_module,-sys_time,-sys_boot,-sys_rawio,-syslog \
       unshare --mount --pid --fork --net --uts --ipc --cgroup --kill-child \
       bash "$0" "$1" inside
   ) || status=$?
+  [ $status = 77 ] || [ -e "$1/output" ] || can_not "systemd did not come up"
   exit $status
 }
 
