@@ -17,9 +17,8 @@
 #define CA_FILE    "ca.pem" /* of `init`; clients trust it */
 
 /* The server's first, then the chain.  NULL: nothing can be read. */
-static STACK_OF(X509) * read_chain(const char *path, int *error) {
+static STACK_OF(X509) * read_chain(const char *path) {
   FILE *file = fopen(path, "re");
-  *error = file == NULL ? errno : 0;
   if (file == NULL)
     return NULL;
   STACK_OF(X509) *chain = sk_X509_new_null();
@@ -210,8 +209,7 @@ static bool readable(struct check_report *report, const char *path) {
 }
 
 static void check_ca_dates(struct check_report *report, const char *path) {
-  int error;
-  STACK_OF(X509) *chain = path[0] == '\0' ? NULL : read_chain(path, &error);
+  STACK_OF(X509) *chain = path[0] == '\0' ? NULL : read_chain(path);
   for (int i = 0; i < sk_X509_num(chain); i++)
     check_dates(report, path, sk_X509_value(chain, i));
   free_chain(chain);
@@ -225,8 +223,7 @@ void check_certificate(struct check_report *report,
   both = readable(report, config->key_file) && both;
   if (!both || !check_use(report, config))
     return;
-  int error;
-  STACK_OF(X509) *chain = read_chain(path, &error);
+  STACK_OF(X509) *chain = read_chain(path);
   if (chain == NULL)
     return;
   X509 *certificate = sk_X509_value(chain, 0);

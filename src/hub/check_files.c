@@ -70,7 +70,8 @@ static void check_folder(struct check_report *report,
 
 static void check_activity(struct check_report *report, const char *path) {
   char copy[CONFIG_TEXT_SIZE];
-  if (path[0] == '\0' || strcmp(path, "-") == 0)
+  if (path[0] == '\0' || strcmp(path, "-") == 0 ||
+      strcmp(path, "journald") == 0)
     return;
   snprintf(copy, sizeof copy, "%s", path);
   const char *missing = access(path, F_OK) != 0 ? dirname(copy) : path;

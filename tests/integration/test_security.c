@@ -215,6 +215,9 @@ static void test_nothing_secret_is_said(void **state) {
   assert_non_null(strstr(log, "paired after"));
   say_none(&secrets, "the hub's log", log, strlen(log));
   free(log);
+  assert_int_equal(tool_shell(&output, "cat %s/activity.log", hub.hub_dir), 0);
+  assert_non_null(strstr(output.out, "quiet"));
+  say_none(&secrets, "the activity log", output.out, strlen(output.out));
   tool_server_stop(&server);
 }
 
