@@ -145,9 +145,10 @@ _dstream() {
       _dstream_words <<<"$verbs --help"
       return 0
     fi
-    # Each verb has its own options, those of its synopsis.
+    # Each verb has its own options, those of its synopsis, and perhaps those of
+    # every command.
     synopses=$(_dstream_of_verb "${_dstream_found[1]}" <<<"$synopses")
-    text="$synopses --help"
+    text="$synopses --help"$'\n'$(sed -n '/^Of every command:/,$p' <<<"$text")
   fi
   _dstream_positional "$text"
   _dstream_value "$text" && return 0
