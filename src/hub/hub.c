@@ -106,6 +106,7 @@ static void on_stop_timer(struct loop_timer *timer) {
 
 static void show_monitor(struct hub *hub) {
   struct monitor_parts parts = {.gateway = hub->gateway,
+                                .handshake = hub->handshake,
                                 .endpoint = hub->endpoint,
                                 .broker = hub->broker,
                                 .front = hub->front,
