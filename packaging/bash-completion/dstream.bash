@@ -29,10 +29,10 @@ _dstream_synopses() {
     END { tell() }' | sed -E 's/^ +//; s/ +/ /g'
 }
 
-# The synopsis of a verb: the first one with that word, or with it among others
+# The synopses of a verb: those with that word, or with it among others
 # ("remove|enable"), in second place.
 _dstream_of_verb() { # VERB
-  awk -v verb="$1" '("|" $2 "|") ~ ("[|]" verb "[|]") { print; exit }'
+  awk -v verb="$1" '("|" $2 "|") ~ ("[|]" verb "[|]")'
 }
 
 _dstream_options() { # a text on stdin: the options in it
@@ -102,7 +102,7 @@ _dstream_value() { # TEXT
   _dstream_offer "$kind"
 }
 
-# What stands in the synopsis for the next word.
+# What stands in the first synopsis for the next word.
 _dstream_argument() { # SYNOPSIS WORDS_BEFORE
   local words
   words=$(sed -E ':a; s/\[[^][]*\]//; ta; s/\.\.\.//g' <<<"$1")
@@ -145,7 +145,7 @@ _dstream() {
       _dstream_words <<<"$verbs --help"
       return 0
     fi
-    # Each verb has its own options, those of its synopsis, and perhaps those of
+    # Each verb has its own options, those of its synopses, and perhaps those of
     # every command.
     synopses=$(_dstream_of_verb "${_dstream_found[1]}" <<<"$synopses")
     text="$synopses --help"$'\n'$(sed -n '/^Of every command:/,$p' <<<"$text")
