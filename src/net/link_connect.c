@@ -80,11 +80,16 @@ static void on_connect_timer(struct loop_timer *timer) {
 
 static void name_peer(struct link *link, const struct sockaddr *address,
                       socklen_t len) {
+  static const char mapped[] = "::ffff:"; /* IPv4 on a socket for both */
   char host[INET6_ADDRSTRLEN];
   char port[8];
+  size_t skip = sizeof mapped - 1;
   if (getnameinfo(address, len, host, sizeof host, port, sizeof port,
-                  NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-    snprintf(link->peer, sizeof link->peer, "%s:%s", host, port);
+                  NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+    return;
+  if (strncmp(host, mapped, skip) != 0 || strchr(host, '.') == NULL)
+    skip = 0;
+  snprintf(link->peer, sizeof link->peer, "%s:%s", host + skip, port);
 }
 
 static void set_socket_options(const struct link *link, int fd) {
