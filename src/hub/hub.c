@@ -652,7 +652,7 @@ static int start(struct hub *hub, const char *plugin, struct dstream_end *end) {
   show_monitor(hub);
   if (status == DSTREAM_OK)
     status = identity_watch_new(&hub->identity_watch, hub->loop,
-                                hub->config->database_file, on_look, hub);
+                                hub->config->database_file, NULL, on_look, hub);
   return status;
 }
 

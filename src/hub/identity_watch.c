@@ -13,20 +13,21 @@
 #include "core/container.h"
 #include "net/loop.h"
 
-#define FIRST_MS     20    /* from a write to the first question */
-#define LOOK_MS      250   /* between two */
-#define LIVELY_MS    5000  /* after a write they go on for so long */
-#define QUIET_MS     60000 /* then */
+#define FIRST_MS     20 /* from a write to the first question */
 #define READS_MAX    64
 #define FILE_EVENTS  (IN_MODIFY | IN_CLOSE_WRITE | IN_ATTRIB)
 #define PLACE_EVENTS (IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_ONLYDIR)
 
 enum { DATABASE, WAL, FILES };
 
+static const struct identity_watch_times default_times = {
+    .look = 250, .lively = 5000, .quiet = 60000};
+
 struct identity_watch {
   dstream_loop *loop;
   void (*fn)(void *user);
   void *user;
+  struct identity_watch_times times;
   struct loop_watch events;
   struct loop_timer timer;
   uint64_t due_ms; /* the timer's */
@@ -50,8 +51,8 @@ static void ask_at(struct identity_watch *watch, uint64_t at_ms) {
 
 static void ask_soon(struct identity_watch *watch) {
   uint64_t at_ms = loop_now_ms() + FIRST_MS;
-  if (at_ms < watch->asked_ms + LOOK_MS)
-    at_ms = watch->asked_ms + LOOK_MS;
+  if (at_ms < watch->asked_ms + watch->times.look)
+    at_ms = watch->asked_ms + watch->times.look;
   if (at_ms < watch->due_ms)
     ask_at(watch, at_ms);
 }
@@ -63,7 +64,7 @@ static void go_deaf(struct identity_watch *watch, const char *why) {
   loop_watch_close(&watch->events);
   loop_log(watch->loop, DSTREAM_LOG_WARNING,
            "the system does not tell of changes of the identities (%s): "
-           "looking at them four times a second; fs.inotify.max_user_watches "
+           "looking at them again and again; fs.inotify.max_user_watches "
            "and max_user_instances are its limits",
            why);
   ask_soon(watch);
@@ -129,27 +130,28 @@ static void read_events(const struct identity_watch *watch, struct news *news) {
   }
 }
 
-/* Many writes make one wake-up: they are read when the question comes. */
-static void on_events(struct loop_watch *events, unsigned what) {
-  struct identity_watch *watch =
-      CONTAINER_OF(events, struct identity_watch, events);
-  if (what & LOOP_GONE)
-    return;
-  loop_watch_want(events, 0);
-  ask_soon(watch);
-}
-
-static void listen_again(struct identity_watch *watch) {
+/* Whether it may have been a write. */
+static bool hear(struct identity_watch *watch) {
   struct news news = {0};
   read_events(watch, &news);
   if (news.write)
-    watch->lively_until_ms = loop_now_ms() + LIVELY_MS;
+    watch->lively_until_ms = loop_now_ms() + watch->times.lively;
   if (news.end)
     go_deaf(watch, "its folder is gone");
   else if (news.files)
     watch_files(watch);
-  if (!watch->deaf)
-    loop_watch_want(&watch->events, LOOP_READ);
+  return news.write;
+}
+
+/* What follows the first write is heard when the question comes: many writes
+ * make one wake-up. */
+static void on_events(struct loop_watch *events, unsigned what) {
+  struct identity_watch *watch =
+      CONTAINER_OF(events, struct identity_watch, events);
+  if ((what & LOOP_GONE) || !hear(watch) || watch->deaf)
+    return;
+  loop_watch_want(events, 0);
+  ask_soon(watch);
 }
 
 static void on_timer(struct loop_timer *timer) {
@@ -159,9 +161,11 @@ static void on_timer(struct loop_timer *timer) {
   watch->asked_ms = now;
   watch->due_ms = UINT64_MAX;
   if (!watch->deaf)
-    listen_again(watch);
+    hear(watch);
+  if (!watch->deaf)
+    loop_watch_want(&watch->events, LOOP_READ);
   bool lively = watch->deaf || now < watch->lively_until_ms;
-  ask_at(watch, now + (lively ? LOOK_MS : QUIET_MS));
+  ask_at(watch, now + (lively ? watch->times.look : watch->times.quiet));
   watch->fn(watch->user);
 }
 
@@ -198,14 +202,28 @@ static int start_listening(struct identity_watch *watch) {
   return DSTREAM_OK;
 }
 
+static void set_times(struct identity_watch_times *out,
+                      const struct identity_watch_times *times) {
+  *out = default_times;
+  if (times != NULL && times->look != 0)
+    out->look = times->look;
+  if (times != NULL && times->lively != 0)
+    out->lively = times->lively;
+  if (times != NULL && times->quiet != 0)
+    out->quiet = times->quiet;
+}
+
 int identity_watch_new(struct identity_watch **out, dstream_loop *loop,
-                       const char *path, void (*fn)(void *user), void *user) {
+                       const char *path,
+                       const struct identity_watch_times *times,
+                       void (*fn)(void *user), void *user) {
   struct identity_watch *watch = calloc(1, sizeof *watch);
   if (watch == NULL)
     return DSTREAM_ENOMEM;
   watch->loop = loop;
   watch->fn = fn;
   watch->user = user;
+  set_times(&watch->times, times);
   watch->place = watch->file[DATABASE] = watch->file[WAL] = -1;
   watch->due_ms = UINT64_MAX;
   int status = DSTREAM_OK;
@@ -223,7 +241,7 @@ int identity_watch_new(struct identity_watch **out, dstream_loop *loop,
 }
 
 void identity_watch_again(struct identity_watch *watch) {
-  uint64_t at_ms = loop_now_ms() + LOOK_MS;
+  uint64_t at_ms = loop_now_ms() + watch->times.look;
   if (at_ms < watch->due_ms)
     ask_at(watch, at_ms);
 }

@@ -17,14 +17,23 @@
 
 struct identity_watch;
 
+/* In ms; zero is the default of each member. */
+struct identity_watch_times {
+  unsigned look;   /* between two questions; default 250 */
+  unsigned lively; /* they go on for so long after a write; default 5000 */
+  unsigned quiet;  /* between two when nothing happens; default 60000 */
+};
+
 /* Has fn called when identity_changed is worth asking: within a quarter of a
  * second of a change, four times a second at most, and each minute anyhow (file
  * systems in user space or of virtual machines don't tell everything).  path:
- * the database, which must be there.  fn must not free the watch.
- * DSTREAM_ENOMEM; that there is nothing to be told by is no failure, but goes
- * into the log. */
+ * the database, which must be there.  times may be NULL.  fn must not free the
+ * watch. DSTREAM_ENOMEM; that there is nothing to be told by is no failure, but
+ * goes into the log. */
 int identity_watch_new(struct identity_watch **out, dstream_loop *loop,
-                       const char *path, void (*fn)(void *user), void *user);
+                       const char *path,
+                       const struct identity_watch_times *times,
+                       void (*fn)(void *user), void *user);
 
 /* What fn wanted to know could not be read: has it called again, a quarter of a
  * second later. */

@@ -8,6 +8,8 @@
 # what comes on top.
 . "$(dirname "$0")/lib.sh"
 
+[ -z "$sanitized" ] || skip "sanitizers wake up no more often"
+
 devices=3
 seconds=${1:-5}
 
