@@ -249,7 +249,8 @@ static int policy_error(int status, const char *name, struct dstream_end *end) {
   if (status == DSTREAM_ENOTFOUND)
     end_set(end, status,
             "there is no policy \"%.70s\"; a new hub has \"iothubowner\", "
-            "\"service\" and \"device\"",
+            "\"service\", \"device\", \"registryRead\" and "
+            "\"registryReadWrite\"",
             name);
   else if (status != DSTREAM_OK)
     end_set(end, status, "%s", database_text(status));

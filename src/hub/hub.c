@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/container.h"
@@ -495,9 +496,12 @@ static int make_handshake(struct hub *hub) {
 
 static bool is_connected(void *user, const char *device, int64_t *since_s) {
   struct hub *hub = user;
-  *since_s = 0;
-  return hub->endpoint != NULL &&
-         main_endpoint_connected(hub->endpoint, device);
+  uint64_t since_ms = 0;
+  if (hub->endpoint == NULL ||
+      !main_endpoint_since(hub->endpoint, device, &since_ms))
+    return false;
+  *since_s = (int64_t)time(NULL) - (int64_t)(loop_now_ms() - since_ms) / 1000;
+  return true;
 }
 
 static int make_registry(struct hub *hub) {

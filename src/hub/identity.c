@@ -317,11 +317,20 @@ static int make_file(const char *path, struct dstream_end *end) {
 }
 
 static int add_default_policies(struct identity_store *store) {
-  int status = identity_policy_add(store, "iothubowner", IDENTITY_ALL_RIGHTS);
-  if (status == DSTREAM_OK)
-    status = identity_policy_add(store, "service", IDENTITY_SERVICE_CONNECT);
-  if (status == DSTREAM_OK)
-    status = identity_policy_add(store, "device", IDENTITY_DEVICE_CONNECT);
+  static const struct {
+    const char *name;
+    unsigned rights;
+  } policies[] = {
+      {"iothubowner", IDENTITY_ALL_RIGHTS},
+      {"service", IDENTITY_SERVICE_CONNECT},
+      {"device", IDENTITY_DEVICE_CONNECT},
+      {"registryRead", IDENTITY_REGISTRY_READ},
+      {"registryReadWrite", IDENTITY_REGISTRY_READ | IDENTITY_REGISTRY_WRITE}};
+  int status = DSTREAM_OK;
+  for (size_t i = 0; i < sizeof policies / sizeof *policies; i++) {
+    if (status == DSTREAM_OK)
+      status = identity_policy_add(store, policies[i].name, policies[i].rights);
+  }
   return status;
 }
 

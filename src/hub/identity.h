@@ -129,10 +129,11 @@ struct identity_grant {
 
 struct identity_store;
 
-/* Creates the file with mode 0600, and in it the policies "iothubowner" (all
- * rights), "service" (service connect) and "device" (device connect), then
- * opens it.  DSTREAM_ESTATE: the file is there already; DSTREAM_ESYSTEM,
- * DSTREAM_EINTERNAL, DSTREAM_ENOMEM.  end (may be NULL) says what is wrong. */
+/* Creates the file with mode 0600, and in it Azure's policies, "iothubowner"
+ * (all rights), "service" (service connect), "device" (device connect),
+ * "registryRead" and "registryReadWrite", then opens it.  DSTREAM_ESTATE: the
+ * file is there already; DSTREAM_ESYSTEM, DSTREAM_EINTERNAL, DSTREAM_ENOMEM.
+ * end (may be NULL) says what is wrong. */
 int identity_create(struct identity_store **out, const char *path,
                     struct dstream_end *end);
 

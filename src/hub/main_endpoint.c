@@ -466,6 +466,12 @@ bool main_endpoint_connected(const struct main_endpoint *endpoint,
          presence_connected(endpoint->presence, device_id);
 }
 
+bool main_endpoint_since(const struct main_endpoint *endpoint,
+                         const char *device_id, uint64_t *since_ms) {
+  return endpoint->state >= ENDPOINT_LEARNING &&
+         presence_since(endpoint->presence, device_id, since_ms);
+}
+
 size_t main_endpoint_count(const struct main_endpoint *endpoint) {
   return presence_count(endpoint->presence);
 }

@@ -62,6 +62,10 @@ bool main_endpoint_is_ready(const struct main_endpoint *endpoint,
 bool main_endpoint_connected(const struct main_endpoint *endpoint,
                              const char *device_id);
 
+/* The same, and since when it was known (loop_now_ms). */
+bool main_endpoint_since(const struct main_endpoint *endpoint,
+                         const char *device_id, uint64_t *since_ms);
+
 /* How many devices are connected. */
 size_t main_endpoint_count(const struct main_endpoint *endpoint);
 

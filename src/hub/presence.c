@@ -136,6 +136,15 @@ bool presence_connected(const struct presence *presence, const char *id) {
   return find(presence, slice_of(id)) != NULL;
 }
 
+bool presence_since(const struct presence *presence, const char *id,
+                    uint64_t *since_ms) {
+  const struct device *device = find(presence, slice_of(id));
+  if (device == NULL)
+    return false;
+  *since_ms = device->since_ms;
+  return true;
+}
+
 size_t presence_count(const struct presence *presence) {
   return presence->devices.count;
 }

@@ -33,6 +33,9 @@ void presence_remove_marked(struct presence *presence);
 
 bool presence_ready(const struct presence *presence, const char *id);
 bool presence_connected(const struct presence *presence, const char *id);
+/* True when it is connected; *since_ms: as presence_each tells it. */
+bool presence_since(const struct presence *presence, const char *id,
+                    uint64_t *since_ms);
 size_t presence_count(const struct presence *presence);
 /* since_ms: when it was known to be connected, loop_now_ms. */
 void presence_each(const struct presence *presence,

@@ -75,6 +75,7 @@ struct registry_place {
   char device[IDENTITY_ID_MAX + 1];
   size_t state; /* offsets in the body, of fixed width */
   size_t since;
+  size_t activity;
 };
 
 struct registry_answer {

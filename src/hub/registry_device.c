@@ -415,9 +415,10 @@ void registry_device_print(struct registry_text *text,
   place->since = text->len;
   registry_text_add(text,
                     "\"" NEVER "\",\"statusUpdatedTime\":\"%s\","
-                    "\"lastActivityTime\":\"" NEVER "\","
-                    "\"cloudToDeviceMessageCount\":0,",
+                    "\"lastActivityTime\":",
                     time_text(device->status_s, at));
+  place->activity = text->len;
+  registry_text_add(text, "\"" NEVER "\",\"cloudToDeviceMessageCount\":0,");
   add_authentication(text, device, show_keys);
   registry_text_add(text, ",\"capabilities\":{\"iotEdge\":false}}");
 }
@@ -436,7 +437,8 @@ void registry_connections(struct registry_answer *answer,
       continue;
     memcpy(answer->body + place->state, connected_text,
            sizeof connected_text - 1);
-    memcpy(answer->body + place->since + 1, time_text(since_s, at),
-           sizeof NEVER - 1);
+    const char *since = time_text(since_s, at);
+    memcpy(answer->body + place->since + 1, since, sizeof NEVER - 1);
+    memcpy(answer->body + place->activity + 1, since, sizeof NEVER - 1);
   }
 }

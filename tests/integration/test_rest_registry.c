@@ -217,6 +217,8 @@ static void test_device_connects(void **state) {
       hub_fixture_wait_log(&hub, "device c can be reached", WAIT_MS), 0);
   assert_int_equal(request("reader", "GET", "/devices/c", "", ""), 200);
   ASSERT_ANSWERED("\"connectionState\":\"Connected\"");
+  ASSERT_ANSWERED("\"connectionStateUpdatedTime\":\"2");
+  ASSERT_ANSWERED("\"lastActivityTime\":\"2");
   assert_int_equal(
       request("writer", "DELETE", "/devices/c", "If-Match: *\r\n", ""), 204);
   assert_true(raw_wait_end(&device));

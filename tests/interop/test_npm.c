@@ -17,7 +17,6 @@
 
 #include <cmocka.h>
 
-#include "hub/identity.h"
 #include "integration/support_echo.h"
 #include "integration/support_hub.h"
 #include "integration/support_raw.h"
@@ -184,23 +183,12 @@ static void test_service_error(void **state) {
 
 /* ---- the official registry: first, as it lists all devices ---- */
 
-static int add_reader(const struct hub_fixture *fixture) {
-  char file[HUB_FIXTURE_PATH + 32];
-  struct identity_store *store = NULL;
-  snprintf(file, sizeof file, "%s/identities.db", fixture->hub_dir);
-  int status = identity_open(&store, file, false, NULL);
-  if (status == DSTREAM_OK)
-    status = identity_policy_add(store, "reader", IDENTITY_REGISTRY_READ);
-  identity_close(store);
-  return status;
-}
-
 static void test_registry(void **state) {
   static char owner[CONN_STRING_MAX], reader[CONN_STRING_MAX];
   (void)state;
-  assert_int_equal(add_reader(&hub), DSTREAM_OK);
-  assert_int_equal(hub_fixture_policy_string(&hub, "iothubowner", owner), 0);
-  assert_int_equal(hub_fixture_policy_string(&hub, "reader", reader), 0);
+  assert_int_equal(hub_fixture_policy_string(&hub, "registryReadWrite", owner),
+                   0);
+  assert_int_equal(hub_fixture_policy_string(&hub, "registryRead", reader), 0);
   struct node *node = node_new("node_registry.js");
   node->arguments[0] = "all";
   node->arguments[1] = owner;

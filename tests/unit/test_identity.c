@@ -108,6 +108,13 @@ static void test_default_policies(void **state) {
   assert_int_equal(policy.rights, IDENTITY_SERVICE_CONNECT);
   assert_int_equal(identity_policy_get(*state, "device", &policy), DSTREAM_OK);
   assert_int_equal(policy.rights, IDENTITY_DEVICE_CONNECT);
+  assert_int_equal(identity_policy_get(*state, "registryRead", &policy),
+                   DSTREAM_OK);
+  assert_int_equal(policy.rights, IDENTITY_REGISTRY_READ);
+  assert_int_equal(identity_policy_get(*state, "registryReadWrite", &policy),
+                   DSTREAM_OK);
+  assert_int_equal(policy.rights,
+                   IDENTITY_REGISTRY_READ | IDENTITY_REGISTRY_WRITE);
   assert_int_equal(identity_policy_get(*state, "Device", &policy),
                    DSTREAM_ENOTFOUND);
   assert_int_equal(identity_policy_add(*state, "service", 1), DSTREAM_ESTATE);

@@ -361,6 +361,8 @@ static void test_connections(void **state) {
     json = cJSON_GetArrayItem(all, i);
     assert_string_equal(text("connectionState"), expected[i][0]);
     assert_string_equal(text("connectionStateUpdatedTime"), expected[i][1]);
+    assert_string_equal(text("lastActivityTime"), expected[i][1]);
+    assert_string_equal(text("statusUpdatedTime"), "0001-01-01T00:00:00Z");
   }
   json = all;
 }
