@@ -145,7 +145,7 @@ void gateway_each(const struct gateway *gateway,
                   void *user);
 
 struct gateway_totals {
-  unsigned running; /* both sides came */
+  unsigned running;         /* both sides came */
   uint64_t bytes_to_device; /* of those that run */
   uint64_t bytes_to_service;
   uint64_t stalls; /* relay_stalls, since gateway_new */

@@ -89,8 +89,8 @@ static void on_done(void *user, const struct handshake_result *result) {
 }
 
 static const struct handshake_world world = {
-    now,     now,    wake_at, find_device, is_up,        is_ready,
-    ask,     expect, set_eof, forget,      stream_count, device_stream_count,
+    now,      now,    wake_at, find_device, is_up,        is_ready,
+    ask,      expect, set_eof, forget,      stream_count, device_stream_count,
     log_line, NULL};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
