@@ -214,6 +214,17 @@ size_t stream_core_frame(struct stream_core *core, const void *data, size_t len,
   return at + n;
 }
 
+size_t stream_core_frame_before(struct stream_core *core, uint8_t *data,
+                                size_t len, size_t room) {
+  struct ws_header header = {.fin = true, .opcode = WS_BINARY, .length = len};
+  assert(len > 0 && len <= STREAM_PAYLOAD_MAX);
+  if (core->state != STREAM_OPEN || core->eof_sent || !core->server ||
+      core->head_sent < core->head_len || core->out_begun > 0 ||
+      ws_header_size(len, false) > room)
+    return 0;
+  return ws_header_encode(&header, data - ws_header_size(len, false));
+}
+
 /* ---- beginning ---- */
 
 static void init(struct stream_core *core, bool server,

@@ -198,6 +198,14 @@ size_t stream_core_pull(struct stream_core *core, uint8_t *out, size_t size);
 size_t stream_core_frame(struct stream_core *core, const void *data, size_t len,
                          uint8_t *out, size_t size, size_t *taken);
 
+/* As stream_core_frame, for payload that stays where it is: the header of one
+ * frame with all of data (1 to STREAM_PAYLOAD_MAX bytes) is written right
+ * before it, where `room` bytes may be overwritten.  Returns the header's size.
+ * 0: it can't be done now (too little room, the client role, which masks,
+ * something that must be sent before, not OPEN): use stream_core_frame. */
+size_t stream_core_frame_before(struct stream_core *core, uint8_t *data,
+                                size_t len, size_t room);
+
 /* Ends this direction (needs eof): queues the empty text message.
  * DSTREAM_ESTATE: not OPEN, no eof capability, or done before. */
 int stream_core_shutdown(struct stream_core *core, uint64_t now_ms);

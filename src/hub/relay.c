@@ -80,17 +80,23 @@ static size_t side_room(struct side *side) {
   return space > header ? space - header : 0;
 }
 
-/* len <= side_room. */
-static void side_put(struct side *side, const uint8_t *data, size_t len) {
+/* len <= side_room.  The `before` bytes in front of data are of no more use. */
+static void side_put(struct side *side, uint8_t *data, size_t len,
+                     size_t before) {
   if (side->mute)
     return;
   if (!side->ws) {
     link_write(side->link, data, len);
     return;
   }
+  side_pull(side);
+  size_t header = stream_core_frame_before(&side->core, data, len, before);
+  if (header > 0) {
+    link_write(side->link, data - header, header + len);
+    return;
+  }
   uint8_t *frame = loop_frame_buffer(side->relay->loop);
   size_t taken = 0;
-  side_pull(side);
   size_t n =
       stream_core_frame(&side->core, data, len, frame, LOOP_RECORD, &taken);
   assert(n == 0 || taken == len);
@@ -228,7 +234,7 @@ static void side_eof(struct side *side) {
   }
 }
 
-static size_t take_plain(struct side *side, const uint8_t *bytes, size_t len) {
+static size_t take_plain(struct side *side, uint8_t *bytes, size_t len) {
   struct side *to = other(side);
   size_t done = 0;
   while (done < len) {
@@ -236,7 +242,7 @@ static size_t take_plain(struct side *side, const uint8_t *bytes, size_t len) {
     size_t n = len - done < room ? len - done : room;
     if (n == 0)
       break;
-    side_put(to, bytes + done, n);
+    side_put(to, bytes + done, n, done);
     done += n;
   }
   side->bytes += done;
@@ -255,7 +261,7 @@ static size_t take_ws(struct side *side, uint8_t *bytes, size_t len,
                          &used, &data, now);
     done += used;
     if (event == STREAM_EV_DATA) {
-      side_put(to, data.p, data.len);
+      side_put(to, data.p, data.len, (size_t)(data.p - bytes));
       side->bytes += data.len;
     } else if (event == STREAM_EV_EOF) {
       side_eof(side);

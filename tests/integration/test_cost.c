@@ -214,7 +214,7 @@ static const struct bounds relays = {.recv = 0.22,
                                      .records = 1.1,
                                      .allocations = 0.15,
                                      .openssl_allocations = 5.3,
-                                     .copied = 3.25};
+                                     .copied = 2.25};
 /* Reads a local socket and writes TLS. */
 static const struct bounds sends = {.recv = 0.22,
                                     .send = 0.3,

@@ -556,6 +556,52 @@ static void frames_fill_the_room_they_get(void **state) {
   free_pair(pair);
 }
 
+/* The header goes where the peer's was: what is in front of it stays. */
+static void header_before_payload(void **state) {
+  (void)state;
+  static const size_t lengths[] = {1, 125, 126, 16380, 65535, 65536};
+  struct pair *pair = open_pair(NULL);
+  struct stream_core *server = &pair->server.core;
+  uint8_t *data = new_bytes(STREAM_PAYLOAD_MAX, 6);
+  uint8_t *wire = malloc(STREAM_PAYLOAD_MAX + 16);
+  assert_non_null(wire);
+  for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+    size_t len = lengths[i];
+    size_t header = ws_header_size(len, false);
+    memset(wire, 0x5a, 16);
+    memcpy(wire + 16, data, len);
+    assert_int_equal(
+        stream_core_frame_before(server, wire + 16, len, header - 1), 0);
+    assert_int_equal(
+        stream_core_frame_before(&pair->client.core, wire + 16, len, 16), 0);
+    assert_int_equal(stream_core_frame_before(server, wire + 16, len, 16),
+                     header);
+    for (size_t j = 0; j < 16 - header; j++)
+      assert_int_equal(wire[j], 0x5a);
+    pair->client.got_len = 0;
+    feed(&pair->client, wire + 16 - header, header + len, pair->now_ms);
+    assert_got(&pair->client, data, len);
+  }
+  free(wire);
+  free(data);
+  free_pair(pair);
+}
+
+/* What was begun comes first, and after the end of a direction nothing. */
+static void no_header_before_payload_now(void **state) {
+  (void)state;
+  struct pair *pair = open_pair(NULL);
+  struct stream_core *server = &pair->server.core;
+  uint8_t wire[32] = {0};
+  uint8_t out[4];
+  stream_core_close(&pair->client.core, 1000, NULL, pair->now_ms);
+  assert_int_equal(stream_core_frame_before(server, wire + 16, 4, 16), 2);
+  stream_core_close(server, 1000, NULL, pair->now_ms);
+  assert_int_equal(stream_core_pull(server, out, 1), 1);
+  assert_int_equal(stream_core_frame_before(server, wire + 16, 4, 16), 0);
+  free_pair(pair);
+}
+
 static void masks_differ_from_frame_to_frame(void **state) {
   (void)state;
   struct pair *pair = open_pair(NULL);
@@ -1333,6 +1379,8 @@ int main(void) {
       cmocka_unit_test(ends_before_it_is_open),
       cmocka_unit_test(is_canceled_before_it_is_open),
       cmocka_unit_test(frames_fill_the_room_they_get),
+      cmocka_unit_test(header_before_payload),
+      cmocka_unit_test(no_header_before_payload_now),
       cmocka_unit_test(masks_differ_from_frame_to_frame),
       cmocka_unit_test(completes_a_begun_frame_before_payload),
       cmocka_unit_test(sends_the_101_before_payload),
