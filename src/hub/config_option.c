@@ -62,7 +62,8 @@ static const struct config_option options[] = {
     LEVEL(broker, LOG_BROKER,
           "how much of the broker and devices' connections to it"),
     IN("activity_log", file, CONFIG_TEXT, activity_log, 0, 0, 0, "activity.log",
-       "the activity log, one JSON object a line; \"-\": stdout; empty: none"),
+       "the activity log, one JSON object a line; \"-\": stdout; "
+       "\"journald\": systemd's journal; empty: none"),
     IN("metrics", enabled, CONFIG_FLAG, metrics_enabled, 0, 0, 0, NULL,
        "serve metrics for Prometheus over HTTP, to anybody who can connect"),
     IN("metrics", bind_address, CONFIG_ADDRESS, metrics_bind, 1, 0, 0,

@@ -73,7 +73,9 @@ static const char *const help_run =
     "https=ADDR:PORT\n"
     "mqtt=ADDR:PORT\", says that it accepts connections; the log goes to "
     "stderr.\n"
-    "SIGTERM and SIGINT end it, SIGHUP has it reread its certificate.\n"
+    "SIGTERM and SIGINT end it, SIGHUP has it reread its certificate and open "
+    "its\n"
+    "activity log anew.\n"
     "DSTREAM_PLUGIN names another " PLUGIN_NAME " to use.\n";
 
 static const char *const help_check =
