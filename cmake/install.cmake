@@ -38,9 +38,9 @@ endfunction()
 if(DSTREAM_BUILD_HUB)
   install_program_files(dstream-hub)
   install_unit(dstream-hub)
-  # systemd looks in lib only, whatever CMAKE_INSTALL_LIBDIR is.
   install(PROGRAMS packaging/acme/dstream-hub-certificate
     DESTINATION ${CMAKE_INSTALL_DATADIR}/dstream-hub)
+  # systemd looks in lib only, whatever CMAKE_INSTALL_LIBDIR is.
   install(FILES packaging/sysusers/dstream-hub.conf DESTINATION lib/sysusers.d)
   install(FILES packaging/tmpfiles/dstream-hub.conf DESTINATION lib/tmpfiles.d)
 endif()
