@@ -49,8 +49,26 @@ done
 
 if [ $html = yes ]; then
   mkdir "$folder/html"
+  cat >"$folder/html/api.css" <<'END'
+:root { color-scheme: light dark; --line: #8884; --link: #1a5fb4; }
+@media (prefers-color-scheme: dark) { :root { --link: #8ab8f0; } }
+body { max-width: 46em; margin: 0 auto; padding: 1em;
+  font: 16px/1.5 system-ui, sans-serif; }
+a { color: var(--link); }
+a.permalink { color: inherit; text-decoration: none; }
+table.head, table.foot { width: 100%; border-collapse: collapse;
+  font-size: .85em; opacity: .7; }
+td.head-vol { text-align: center; }
+td.head-rtitle, td.foot-os { text-align: right; }
+h1.Sh { margin: 2em 0 .6em; padding-bottom: .2em; font-size: 1.1em;
+  border-bottom: 1px solid var(--line); }
+pre { margin: 1.2em 0 .3em; overflow-x: auto; font-size: .9em; }
+.Bd-indent { margin-left: 2em; }
+.Bd-indent > .Bd-indent, .Bd-indent > p { margin-top: .1em; }
+dl.Bl-tag dd { margin-left: 2em; }
+END
   for page in $pages; do
-    mandoc -Thtml -O "man=%N.html" "$folder/man3/$page.3" \
+    mandoc -Thtml -O "man=%N.html,style=api.css" "$folder/man3/$page.3" \
       >"$folder/html/$page.html"
   done
 fi

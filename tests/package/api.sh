@@ -80,6 +80,19 @@ if [ -e "$build/lib/libdstream.so" ]; then
     complain "$functions functions are found by name, $exported are exported"
 fi
 
+# The same as HTML; what it links to is there.
+if command -v mandoc >/dev/null; then
+  sh "$source/scripts/api-pages.sh" --html "$work/api" "$version"
+  for page in "$work"/api/html/*.html; do
+    for link in $(grep -oE 'href="[^"#]+"' "$page" | cut -d'"' -f2 | sort -u); do
+      [ -f "$work/api/html/$link" ] || complain "${page##*/} links to $link"
+    done
+  done
+  [ "$(find "$work/api/html" -name '*.html' | wc -l)" = \
+    "$(find "$source/include/dstream" -name '*.h' | wc -l)" ] ||
+    complain "the pages of HTML are not as many as headers"
+fi
+
 # The maker does not leave out what it can't read.
 begin="/* dstream/loop.h - summary. */"
 for text in 'static inline int dstream_new(void) { return 0; }' \
