@@ -368,7 +368,7 @@ struct ids {
 
 static bool ids_append(struct ids *ids, const char *id) {
   size_t len = strlen(id) + 1;
-  if (len > ids->size - ids->len) {
+  if (ids->text == NULL || len > ids->size - ids->len) {
     size_t size = ids->size == 0 ? 4096 : 2 * ids->size;
     char *text = realloc(ids->text, size); /* holds a whole id more */
     if (text == NULL)
