@@ -31,7 +31,7 @@
  *   DELETE /streams/{id}
  *     204; 404000: no such stream.  Both sides get Close 1008, "ended by an
  *     operator".
- *   GET /connections?limit=N&cursor=C
+ *   GET /connections?limit=N&cursor=C[&device=ID]
  *     {"connections":[
  *       {"deviceId":"device-7","moduleId":null,"ready":true,"since":"TIME",
  *        "streams":1}],

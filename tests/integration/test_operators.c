@@ -471,6 +471,9 @@ static void streams_are_listed_and_killed(void **state) {
   assert_string_equal(text_of(item_of(page, "connections", 0), "deviceId"),
                       "dev");
   cJSON_Delete(page);
+  page = get("/connections?device=away");
+  assert_int_equal(count_of(page, "connections"), 0);
+  cJSON_Delete(page);
 
   snprintf(target, sizeof target, "/streams/%s", id[0]);
   ask("DELETE", target, "device", 401); /* a policy without that right */
