@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +15,7 @@
 #include "core/end.h"
 #include "hub/broker_connect.h"
 #include "hub/http_reply.h"
+#include "hub/listen.h"
 #include "hub/log_limit.h"
 #include "hub/relay.h"
 
@@ -532,60 +532,12 @@ static void on_accept(struct loop_watch *watch, unsigned events) {
 
 /* ---- listening ---- */
 
-static int bind_address(int *out, const char *host, uint16_t port,
-                        bool *unsupported) {
-  struct addrinfo hints;
-  struct addrinfo *address = NULL;
-  char service[8];
-  int off = 0;
-  int on = 1;
-  memset(&hints, 0, sizeof hints);
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE;
-  snprintf(service, sizeof service, "%u", (unsigned)port);
-  *unsupported = false;
-  if (getaddrinfo(host, service, &hints, &address) != 0)
-    return EINVAL;
-  int fd =
-      socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  int error = fd < 0 ? errno : 0;
-  *unsupported = fd < 0;
-  if (error == 0) {
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (address->ai_family == AF_INET6)
-      setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    if (bind(fd, address->ai_addr, address->ai_addrlen) != 0 ||
-        listen(fd, BACKLOG) != 0)
-      error = errno;
-    *unsupported = error == EADDRNOTAVAIL;
-  }
-  freeaddrinfo(address);
-  if (error != 0 && fd >= 0)
-    close(fd);
-  *out = fd;
-  return error;
-}
-
-static uint16_t bound_port(int fd) {
-  struct sockaddr_storage address;
-  socklen_t len = sizeof address;
-  memset(&address, 0, sizeof address);
-  getsockname(fd, (struct sockaddr *)&address, &len);
-  if (address.ss_family == AF_INET6)
-    return ntohs(((struct sockaddr_in6 *)(void *)&address)->sin6_port);
-  return ntohs(((struct sockaddr_in *)(void *)&address)->sin_port);
-}
-
 static int listener_start(struct listener *listener, struct front *front,
                           bool mqtt, uint16_t port, struct dstream_end *error) {
   const char *host = front->options.bind_address;
-  bool unsupported = false;
-  int fd = -1;
-  int failed =
-      bind_address(&fd, host == NULL ? "::" : host, port, &unsupported);
-  if (failed != 0 && unsupported && host == NULL)
-    failed = bind_address(&fd, "0.0.0.0", port, &unsupported);
-  if (failed != 0) {
+  int fd = listen_tcp(host, port, BACKLOG);
+  if (fd < 0) {
+    int failed = errno;
     end_set(error, DSTREAM_ESYSTEM, "can't listen on %s port %u for %s: %s",
             host == NULL ? "any address," : host, (unsigned)port,
             mqtt ? "MQTT" : "HTTPS", strerror(failed));
@@ -594,7 +546,7 @@ static int listener_start(struct listener *listener, struct front *front,
   }
   listener->front = front;
   listener->mqtt = mqtt;
-  listener->port = bound_port(fd);
+  listener->port = listen_port(fd);
   int status = loop_watch_start(front->loop, &listener->watch, fd, on_accept);
   if (status != DSTREAM_OK) {
     end_set(error, status, "can't listen: %s", dstream_status_text(status));

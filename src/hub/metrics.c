@@ -1,8 +1,6 @@
 #include "hub/metrics.h"
 
 #include <errno.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,9 +12,12 @@
 #include "core/end.h"
 #include "hub/hub_error.h"
 #include "hub/http_server.h"
+#include "hub/listen.h"
 #include "hub/metrics_process.h"
 
-#define BACKLOG         16
+#define BACKLOG 16
+/* Without descriptors nobody is accepted for so long. */
+#define ACCEPT_PAUSE_MS 100
 #define CONNECTIONS_MAX 16
 #define BUCKETS_MAX     13
 #define TEXT_TYPE       "text/plain; version=0.0.4; charset=utf-8"
@@ -48,6 +49,7 @@ struct metrics {
   struct metrics_options options;
   struct http_server *server;
   struct loop_watch watch;
+  struct loop_timer pause; /* of accepting */
   bool listening;
   uint16_t port;
   uint64_t requests;
@@ -402,57 +404,32 @@ static void on_request(void *user, struct http_exchange *exchange,
     reply_text(exchange, 404, "there are /metrics, /healthz and /readyz\n");
 }
 
+static void on_accept_again(struct loop_timer *timer) {
+  struct metrics *metrics = CONTAINER_OF(timer, struct metrics, pause);
+  loop_watch_want(&metrics->watch, LOOP_READ);
+}
+
 static void on_accept(struct loop_watch *watch, unsigned events) {
   struct metrics *metrics = CONTAINER_OF(watch, struct metrics, watch);
   if (events & LOOP_GONE)
     return;
   int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-  if (fd >= 0)
+  if (fd >= 0) {
     http_server_take(metrics->server, fd, "metrics");
+  } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+             errno == ENOMEM) {
+    loop_watch_want(watch, 0); /* or it would be told at once again */
+    loop_timer_set(metrics->loop, &metrics->pause, ACCEPT_PAUSE_MS,
+                   on_accept_again);
+  }
 }
 
 /* ---- life ---- */
-
-static int open_socket(const char *address, uint16_t port, int *error) {
-  struct addrinfo hints;
-  struct addrinfo *found = NULL;
-  char service[8];
-  int on = 1;
-  memset(&hints, 0, sizeof hints);
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE;
-  snprintf(service, sizeof service, "%u", (unsigned)port);
-  *error = EINVAL;
-  if (getaddrinfo(address, service, &hints, &found) != 0)
-    return -1;
-  int fd =
-      socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  bool ok = fd >= 0 &&
-            setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
-            bind(fd, found->ai_addr, found->ai_addrlen) == 0 &&
-            listen(fd, BACKLOG) == 0;
-  *error = errno;
-  freeaddrinfo(found);
-  if (!ok && fd >= 0)
-    close(fd);
-  return ok ? fd : -1;
-}
-
-static uint16_t bound_port(int fd) {
-  struct sockaddr_storage address;
-  socklen_t len = sizeof address;
-  memset(&address, 0, sizeof address);
-  getsockname(fd, (struct sockaddr *)&address, &len);
-  if (address.ss_family == AF_INET6)
-    return ntohs(((struct sockaddr_in6 *)(void *)&address)->sin6_port);
-  return ntohs(((struct sockaddr_in *)(void *)&address)->sin_port);
-}
 
 int metrics_listen(struct metrics *metrics, const char *address, uint16_t port,
                    struct dstream_end *error) {
   struct http_server_options options = {.max_connections = CONNECTIONS_MAX,
                                         .max_body = 0};
-  int failed = 0;
   int status = http_server_new(&metrics->server, metrics->loop, &options,
                                on_request, metrics);
   if (status != DSTREAM_OK) {
@@ -460,14 +437,14 @@ int metrics_listen(struct metrics *metrics, const char *address, uint16_t port,
             dstream_status_text(status));
     return status;
   }
-  int fd = open_socket(address, port, &failed);
+  int fd = listen_tcp(address, port, BACKLOG);
   if (fd < 0) {
     end_set(error, DSTREAM_ESYSTEM,
             "can't listen on %s port %u for metrics: %s", address,
-            (unsigned)port, strerror(failed));
+            (unsigned)port, strerror(errno));
     return DSTREAM_ESYSTEM;
   }
-  metrics->port = bound_port(fd);
+  metrics->port = listen_port(fd);
   status = loop_watch_start(metrics->loop, &metrics->watch, fd, on_accept);
   if (status != DSTREAM_OK) {
     end_set(error, status, "can't serve metrics: %s",
@@ -508,6 +485,7 @@ void metrics_free(struct metrics *metrics) {
     return;
   if (metrics->listening)
     loop_watch_close(&metrics->watch);
+  loop_timer_cancel(&metrics->pause);
   http_server_free(metrics->server);
   free(metrics);
 }
