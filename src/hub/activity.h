@@ -21,10 +21,14 @@
  *   {"deviceId":"device-7","moduleId":null,"sdkVersion":null,
  *    "requestSize":"0","responseSize":"0",  texts: bytes to the device and to
  *                                           the service
- *    "statusCode":"200",                    a text: of the answer to the
- * service "requestName":"ssh","direction":"c2d", "event":"request", enum
- * activity_event "streamId":"32 hex digits", "trackingId":"32 hex digits", what
- * the caller got, too, as x-ms-request-id; of a stream: its stream id
+ *    "statusCode":"200",                    a text: of the service's answer
+ *    "requestName":"ssh","direction":"c2d",
+ *
+ *    "event":"request",                     enum activity_event
+ *    "streamId":"32 hex digits",
+ *    "trackingId":"32 hex digits",          what the caller got, too, as
+ *                                           x-ms-request-id; of a stream: its
+ *                                           stream id
  *    "caller":"service@192.0.2.1",          policy and address
  *    "peer":"192.0.2.1:4711",               of who was refused
  *    "side":"service",                      who was refused: "device" (control

@@ -22,9 +22,10 @@
  *                                                    request to both sides
  *   dstream_stream_lifetime_seconds                  histogram
  *   dstream_relay_stalls_total                       a side was not read
- * because the other took nothing dstream_refused_total{side} authentication:
- * device, service, stream dstream_limits_hit_total dstream_connections_open TLS
- * connections, both ports dstream_broker_up, dstream_broker_restarts_total
+ *   dstream_refused_total{side}                      device, service, stream
+ *   dstream_limits_hit_total
+ *   dstream_connections_open                         TLS, both ports
+ *   dstream_broker_up, dstream_broker_restarts_total
  *   dstream_broker_resident_memory_bytes
  *   dstream_certificate_expiry_timestamp_seconds     the server's; Unix time
  *   dstream_activity_records_total, dstream_activity_lost_total,
