@@ -7,17 +7,21 @@
  * States of a request.  Each has one deadline:
  *
  *   WAIT_DEVICE   the device is not connected, and the service gave time for
- *                 that (its connect timeout).  Next: WAIT_ANSWER when the
- * device is there; end with 404103 at the deadline. WAIT_ANSWER   the stream is
- * announced to the gateway, the device was asked. Next: WAIT_SIDES when it
- * accepts, and the service is told; end with a rejection when it rejects; end
- * with 504101 at the deadline (the service's response timeout).  A device that
+ *                 that: its connect timeout.
+ *                 Next: WAIT_ANSWER when the device is there; end with 404103
+ *                 at the deadline.
+ *
+ *   WAIT_ANSWER   the stream is announced to the gateway, the device was asked.
+ *                 Next: WAIT_SIDES when it accepts, and the service is told;
+ *                 end with a rejection when it rejects; end with 504101 at the
+ *                 deadline, the service's response timeout.  A device that
  *                 reconnects meanwhile has lost the request (QoS 0; official
  *                 ones reconnect to renew their token): it is asked once more,
  *                 with the same id, URL and token.
+ *
  *   WAIT_SIDES    the service knows; the gateway waits for both sides and keeps
- *                 the deadline.  Next: end when they are joined, or when the
- *                 gateway gives up.
+ *                 the deadline.
+ *                 Next: end when they are joined, or when the gateway gives up.
  *
  * When the service goes before it was told, the request ends and its tokens are
  * void.  Device and service may connect to the gateway in any order, the device
