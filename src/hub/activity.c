@@ -190,7 +190,7 @@ static void write_record(struct activity *activity,
 
 /* ---- bounds ---- */
 
-static void report(struct bound *bound) {
+static void report(struct activity *activity, struct bound *bound) {
   char words[64];
   if (bound->dropped == 0)
     return;
@@ -199,11 +199,12 @@ static void report(struct bound *bound) {
   bound->dropped = 0;
   struct activity_record record = {.event = ACTIVITY_LEFT_OUT,
                                    .description = words};
-  write_record(bound->activity, &record);
+  write_record(activity, &record);
 }
 
 static void on_report(struct loop_timer *timer) {
-  report(CONTAINER_OF(timer, struct bound, timer));
+  struct bound *bound = CONTAINER_OF(timer, struct bound, timer);
+  report(bound->activity, bound);
 }
 
 static bool bound_allows(struct bound *bound) {
@@ -222,20 +223,14 @@ static void bound_init(struct bound *bound, struct activity *activity,
   bucket_init(&bound->bucket, per_second, burst, loop_now_ms());
 }
 
-/* Streams that are made are bounded elsewhere, by requests_per_second. */
-static struct bound *bound_of(struct activity *activity,
-                              const struct activity_record *record) {
-  bool made = record->stream_id != NULL && record->stream_id[0] != '\0';
-  if (record->caller != NULL)
-    return made ? NULL : &activity->callers;
-  return made ? NULL : &activity->strangers;
-}
-
 void activity_write(struct activity *activity,
                     const struct activity_record *record) {
   assert(record->event < ACTIVITY_EVENT_COUNT);
-  struct bound *bound = bound_of(activity, record);
-  if (bound == NULL || bound_allows(bound))
+  /* Streams that are made are bounded elsewhere, by requests_per_second. */
+  bool made = record->stream_id != NULL && record->stream_id[0] != '\0';
+  struct bound *bound =
+      record->caller != NULL ? &activity->callers : &activity->strangers;
+  if (made || bound_allows(bound))
     write_record(activity, record);
 }
 
@@ -388,8 +383,8 @@ void activity_free(struct activity *activity) {
   loop_timer_cancel(&activity->callers.timer);
   loop_task_cancel(&activity->tell);
   if (activity->host != NULL) {
-    report(&activity->strangers);
-    report(&activity->callers);
+    report(activity, &activity->strangers);
+    report(activity, &activity->callers);
     loop_task_cancel(&activity->tell);
   }
   while (activity->oldest != NULL)
