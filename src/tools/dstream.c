@@ -2,9 +2,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tools/activity_log.h"
 #include "tools/connect.h"
+#include "tools/devices.h"
 #include "tools/dstream_common.h"
 #include "tools/forward.h"
+#include "tools/identities.h"
+#include "tools/show.h"
+#include "tools/streams.h"
 
 static const struct command {
   const char *name;
@@ -17,6 +22,22 @@ static const struct command {
     {"forward", "dstream forward",
      "DEVICE NAME LISTEN   listen here, a stream for each connection",
      forward_run},
+    {"device", "dstream device",
+     "add ID                a device that the hub shall know\n"
+     "  device remove ID             ... and know no more\n"
+     "  device show ID               what it knows about one\n"
+     "  device list                  all that it knows",
+     identities_run},
+    {"show", "dstream show",
+     "                        what the hub is, and how it is", show_run},
+    {"devices", "dstream devices",
+     "                     the devices that are connected", devices_run},
+    {"streams", "dstream streams",
+     "                     the streams that there are; watches, ends them",
+     streams_run},
+    {"log", "dstream log",
+     "                         who reached which device when, and how it went",
+     activity_log_run},
 };
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])

@@ -105,7 +105,9 @@ int common_parse(struct common_options *common,
   merge(options, syntax->own);
   opterr = 0;
   optind = 0; /* glibc: begins anew, with another order */
-  const char *letters = syntax->stop ? "+:hvq" : "-:hvq";
+  char letters[16];
+  snprintf(letters, sizeof letters, "%s:hvq%s", syntax->stop ? "+" : "-",
+           syntax->letters != NULL ? syntax->letters : "");
   int option;
   int status = CLI_DONE;
   while (status == CLI_DONE &&
@@ -232,19 +234,35 @@ static int open_service(struct session *session,
                                                                : CLI_USAGE;
 }
 
-int session_open(struct session *session, struct common_options *common,
+static int begin(struct session *session, struct common_options *common,
                  unsigned max_streams,
-                 void (*on_signal)(void *user, int signal), void *user) {
+                 void (*on_signal)(void *user, int signal), void *user,
+                 char **text) {
   session->on_signal = on_signal;
   session->user = user;
   session->start_ms = loop_now_ms();
   int status = CLI_DONE;
-  char *text = cli_connection_string(&common->source, &status);
-  if (text == NULL)
+  *text = cli_connection_string(&common->source, &status);
+  if (*text == NULL)
     return status;
   if (common->connection_string != NULL)
     cli_hide(common->connection_string);
-  status = open_loop(session, common, max_streams);
+  return open_loop(session, common, max_streams);
+}
+
+int session_open_loop(struct session *session, struct common_options *common,
+                      void (*on_signal)(void *user, int signal), void *user,
+                      char **text) {
+  return begin(session, common, 1, on_signal, user, text);
+}
+
+int session_open(struct session *session, struct common_options *common,
+                 unsigned max_streams,
+                 void (*on_signal)(void *user, int signal), void *user) {
+  char *text = NULL;
+  int status = begin(session, common, max_streams, on_signal, user, &text);
+  if (text == NULL)
+    return status;
   if (status == CLI_DONE)
     status = open_service(session, common, text, max_streams);
   if (common->http_proxy != NULL)

@@ -48,6 +48,8 @@ struct common_syntax {
   common_take_fn *take;
   void *user;
   bool stop;
+  const char *letters; /* the command's own options of one letter, as for
+                          getopt; NULL: none */
 };
 int common_parse(struct common_options *common,
                  const struct common_syntax *syntax, int argc, char **argv,
@@ -92,6 +94,12 @@ struct session {
 int session_open(struct session *session, struct common_options *common,
                  unsigned max_streams,
                  void (*on_signal)(void *user, int signal), void *user);
+
+/* The same without a service; *text is the connection string, for cli_forget.
+ */
+int session_open_loop(struct session *session, struct common_options *common,
+                      void (*on_signal)(void *user, int signal), void *user,
+                      char **text);
 
 /* Frees what is there.  Streams are aborted. */
 void session_close(struct session *session);

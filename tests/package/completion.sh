@@ -93,6 +93,15 @@ expect 'connect' dstream con
 expect 'connect' dstream --ca-file x --http-proxy = y con
 expect '--ca-file' dstream --ca
 expect '--wait' dstream connect --wa
+expect 'show streams' dstream s
+expect '--kill' dstream streams --k
+expect '--watch' dstream streams --device pump-7 --w
+expect '--since' dstream log -f --s
+expect '' dstream show st
+expect 'device devices' dstream dev
+expect 'remove' dstream device r
+expect '--json' dstream device list --j
+expect '--ca-file' dstream device list --ca
 expect '' dstream --wa
 expect '' dstream-hub nonsense ''
 expect 'device' dstream-hub dev

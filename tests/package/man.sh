@@ -117,7 +117,7 @@ fi
 # ---- dstream ----
 if [ -x "$bin/dstream" ]; then
   read_page "$source/docs/man/dstream.1"
-  for name in "" connect forward; do
+  for name in "" connect forward device show devices streams log; do
     "$bin/dstream" $name --help
   done >"$work/help"
   check_help "$bin/dstream"
