@@ -1,95 +1,106 @@
 #!/bin/bash
-# docs.sh SOURCE_DIR BINARY_DIR - the code in docs/device.md and docs/proxy.md:
-# every block of C compiles by itself; the first of device.md, with its block of
-# CMake, becomes a program that is built against the installed library and
-# answers a service through a hub.
+# docs.sh SOURCE_DIR BINARY_DIR - what the documentation tells to do, works: every
+# block of the pages below is run or compiled, or has a reason why not before it
+# (page.awk).  Each page is one session in the order of its blocks, as root on a
+# machine of its own with dstream installed (reader.sh).
 set -eu
-source=$1
-build=$2
-page=$source/docs/device.md
+export LC_ALL=C
+source=$(cd "$1" && pwd)
+build=$(cd "$2" && pwd)
+here=$source/tests/package
+pages='README.md docs/device.md docs/azure.md docs/proxy.md'
 work=$(mktemp -d)
-hub_pid=''
-device_pid=''
-end() { # PID
-  [ -n "$1" ] || return 0
-  kill "$1" 2>/dev/null || :
-  wait "$1" 2>/dev/null || :
-}
-clean_up() {
-  end "$device_pid"
-  end "$hub_pid"
-  rm -rf "$work"
-}
-trap clean_up EXIT
+trap 'rm -rf "$work"' EXIT
+status=0
 
 fail() {
   echo "docs: $*" >&2
-  exit 1
+  status=1
 }
 
-# Blocks of one language: block-1, block-2, ...
-blocks() { # PAGE LANGUAGE FOLDER
-  mkdir "$3"
-  awk -v begin="\`\`\`$2" -v folder="$3" '
-    $0 == "```" { inside = 0 }
-    inside { print > (folder "/block-" count "." extension) }
-    $0 == begin { inside = 1; count++; extension = "c" }' "$1"
+# Pages that are wrong are found out.
+check_itself() {
+  local page=$work/wrong.md
+  printf '%s\n' '```text' x '```' '' '    indented' '' '<!-- not run: -->' \
+    '```' y '```' >"$page"
+  mkdir "$work/wrong"
+  awk -v page=wrong.md -v folder="$work/wrong" -f "$here/page.awk" "$page" \
+    >"$work/wrong.out"
+  [ "$(grep -c '^wrong.md' "$work/wrong.out")" = 3 ] ||
+    fail "a page that is wrong gets by: $(cat "$work/wrong.out")"
 }
-at_least() { # COUNT FOLDER PAGE
-  count=$(find "$2" -type f | wc -l)
-  [ "$count" -ge "$1" ] || fail "only $count blocks of C in $3"
-}
-blocks "$page" c "$work/c"
-blocks "$page" cmake "$work/cmake"
-blocks "$source/docs/proxy.md" c "$work/proxy"
-at_least 5 "$work/proxy" docs/proxy.md
-at_least 7 "$work/c" "$page"
 
-cmake --install "$build" --prefix "$work/prefix" >/dev/null
-for block in "$work"/c/* "$work"/proxy/*; do
+# Every file and heading that is linked to.
+check_links() { # PAGE
+  local target file heading
+  while read -r target; do
+    file=${target%%#*}
+    file=$(dirname "$source/$1")/${file:-$(basename "$1")}
+    [ -e "$file" ] || fail "$1: there is no $target"
+    case $target in *.md'#'*) heading=${target#*#} ;; '#'*) heading=${target#\#} ;; *) continue ;; esac
+    sed -nE 's/^#+ //p' "$file" | tr '[:upper:]' '[:lower:]' |
+      tr -cd 'a-z0-9 \n_-' | tr ' ' '-' | grep -qxF "$heading" ||
+      fail "$1: there is no heading for $target"
+  done < <(grep -oE '\]\([^)]+\)' "$source/$1" | sed 's/^](//; s/)$//' |
+    grep -vE '^(https?|mailto):')
+}
+
+compile() { # PAGE BLOCK
+  local compiler
   for compiler in gcc clang; do
     command -v $compiler >/dev/null || continue
     $compiler -std=c11 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Werror \
-      -I"$work/prefix/include" -c "$block" -o "$work/block.o" ||
-      fail "$(basename "$block") does not compile with $compiler"
+      -I"$work/prefix/include" -fsyntax-only "$2" ||
+      fail "$1: the block at ${2##*-} does not compile with $compiler"
   done
-done
-
-mkdir "$work/firmware"
-cp "$work/c/block-1.c" "$work/firmware/device.c"
-cp "$work/cmake/block-1.c" "$work/firmware/CMakeLists.txt"
-cmake -S "$work/firmware" -B "$work/firmware/build" \
-  -DCMAKE_PREFIX_PATH="$work/prefix" >/dev/null
-cmake --build "$work/firmware/build" >/dev/null
-
-await() { # FILE TEXT
-  for _ in $(seq 200); do
-    ! grep -qs "^$2" "$1" || return 0
-    sleep 0.1
-  done
-  fail "no \"$2\" within 20 s: $(cat "$1")"
 }
 
-# The hub as installed, with its plugin beside it.
-hub=$work/prefix/bin/dstream-hub
-"$hub" init "$work/hub" --host localhost --https-port 0 --mqtt-port 0 >/dev/null
-"$hub" run "$work/hub" >"$work/hub.out" 2>"$work/hub.log" &
-hub_pid=$!
-await "$work/hub.out" ready
-export DSTREAM_CA_FILE=$work/hub/ca.pem
-DSTREAM_CONNECTION_STRING=$("$hub" device add "$work/hub" pump-7) \
-  "$work/firmware/build/device" >"$work/device.out" 2>&1 &
-device_pid=$!
-await "$work/device.out" "ready pump-7"
-DSTREAM_CONNECTION_STRING=$("$hub" connection-string "$work/hub")
-export DSTREAM_CONNECTION_STRING
-service=$build/samples/echo_service
-"$service" pump-7 hello </dev/null >"$work/said" ||
-  fail "the service failed: $(cat "$work/hub.log")"
-[ "$(cat "$work/said")" = "hello from the device" ] ||
-  fail "the device said \"$(cat "$work/said")\""
-! "$service" pump-7 other </dev/null 2>"$work/refused" ||
-  fail "a stream of another name was accepted"
-grep -q 'only "hello" here' "$work/refused" ||
-  fail "the service was told \"$(cat "$work/refused")\""
-echo "docs: $count blocks compile, the device answers"
+total=(0 0 0 0)
+try() { # PAGE
+  local folder counts name rc=0 i
+  name=$(basename "$1" .md)
+  folder=$work/$name
+  mkdir "$folder"
+  awk -v page="$1" -v folder="$folder" -f "$here/page.awk" "$source/$1" \
+    >"$folder/said"
+  ! grep -v '^COUNTS' "$folder/said" >&2 || fail "$1 is no page to try"
+  read -ra counts < <(sed -n 's/^COUNTS //p' "$folder/said")
+  for i in 0 1 2 3; do
+    total[i]=$((total[i] + counts[i]))
+  done
+  check_links "$1"
+  for block in "$folder"/c-*.c; do
+    [ ! -e "$block" ] || compile "$1" "$block"
+  done
+  [ -s "$folder/session" ] || return 0
+  timeout 120 bash "$here/reader.sh" "$folder" "$source" "$build" \
+    >"$folder/log" 2>&1 </dev/null || rc=$?
+  if [ $rc = 77 ]; then
+    tail -1 "$folder/log"
+    skipped=yes
+  elif [ $rc != 0 ]; then
+    tail -40 "$folder/log" >&2
+    fail "$1: what it tells to do failed"
+  fi
+}
+
+skipped=no
+# The official clients for Node, as its own tests install them.
+NODE_PATH=$(DSTREAM_BINARY_DIR=$build bash "$source/tests/interop/npm.sh" \
+  printenv NODE_PATH) || {
+  echo "docs: no packages for node"
+  exit 77
+}
+export NODE_PATH
+check_itself
+cmake --install "$build" --prefix "$work/prefix" >/dev/null
+for page in $pages; do
+  try "$page"
+  echo "docs: $page ($SECONDS s)"
+done
+[[ ${total[0]} -ge 20 && ${total[1]} -ge 10 ]] ||
+  fail "only ${total[0]} blocks run and ${total[1]} compiled"
+echo "docs: ${total[0]} run, ${total[1]} compiled, ${total[2]} files," \
+  "${total[3]} left out with a reason"
+[ $status = 0 ] || exit 1
+[ $skipped = no ] || exit 77

@@ -1,0 +1,78 @@
+#!/bin/bash
+# reader_session.sh - run by reader.sh: an sshd, and then what a page says.
+set -eu
+place='nothing yet'
+command=''
+expected=''
+
+at() { # PLACE
+  place=$1
+  echo "== $1"
+}
+
+complain() { # STATUS
+  [ "$1" = 0 ] || echo "docs: $place: failed (status $1)"
+}
+trap 'complain $?' EXIT
+
+# Runs $command, whose output has to be $expected; one that runs on may take a
+# while to say it.  Without expectations it has to succeed.
+shows() {
+  local said pattern try
+  said=$(mktemp)
+  if [ -z "$expected" ]; then
+    eval "$command"
+    return
+  fi
+  eval "$command" >"$said" 2>&1 || :
+  # shellcheck disable=SC2001
+  pattern=$(sed 's/[][\\*?]/\\&/g; s/\.\.\./*/g' <<<"${expected%$'\n'}")
+  for ((try = 0; try < 200; try++)); do
+    # shellcheck disable=SC2053
+    [[ $(tr -d '\r' <"$said") != $pattern ]] || return 0
+    [ $try = 0 ] || sleep 0.1
+  done
+  echo "docs: $place: $command prints"
+  cat "$said"
+  echo "docs: and not"
+  echo "$expected"
+  exit 1
+}
+
+await_hub() { # DIR
+  local try
+  for ((try = 0; try < 300; try++)); do
+    ! dstream-hub check "$1" | grep -q 'https_port.*by this hub' || return 0
+    sleep 0.1
+  done
+  echo "docs: $place: the hub in $1 is not there"
+  exit 1
+}
+
+is_json() {
+  node -e 'JSON.parse(require("fs").readFileSync(0, "utf8"))'
+}
+
+start_sshd() {
+  mkdir -p /run/sshd /root/.ssh
+  chmod 700 /root/.ssh
+  ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519
+  cp /root/.ssh/id_ed25519.pub /root/.ssh/authorized_keys
+  [ -s /etc/ssh/ssh_host_ed25519_key ] ||
+    ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
+  printf '%s\n' 'HostKey /etc/ssh/ssh_host_ed25519_key' \
+    'PermitRootLogin prohibit-password' 'Subsystem sftp internal-sftp' \
+    >/etc/ssh/sshd_config
+  # Nobody is there to say yes.
+  printf '%s\n' 'Host *' 'StrictHostKeyChecking accept-new' 'LogLevel ERROR' \
+    >/etc/ssh/ssh_config
+  /usr/sbin/sshd
+}
+
+ldconfig
+start_sshd
+# The README is read in the clone.
+cd /root/dstream
+# shellcheck disable=SC1091
+. /reader/session
+place=end
