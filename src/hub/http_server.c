@@ -165,6 +165,7 @@ static const char *phrase(int status) {
     const char *text;
   } phrases[] = {{200, "OK"},
                  {204, "No Content"},
+                 {304, "Not Modified"},
                  {400, "Bad Request"},
                  {401, "Unauthorized"},
                  {403, "Forbidden"},
@@ -189,12 +190,12 @@ static const char *phrase(int status) {
 static int print_head(char *out, size_t size, const struct http_answer *answer,
                       bool keep_alive) {
   char date[40] = "";
-  char length[48] = ""; /* 204 may have none: RFC 9110 8.6 */
+  char length[48] = ""; /* 204 may have none, 304 not this: RFC 9110 8.6 */
   time_t now = time(NULL);
   struct tm utc;
   if (gmtime_r(&now, &utc) != NULL)
     strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", &utc);
-  if (answer->status != 204)
+  if (answer->status != 204 && answer->status != 304)
     snprintf(length, sizeof length, "Content-Length: %zu\r\n",
              answer->body_len);
   return snprintf(out, size,

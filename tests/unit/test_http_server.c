@@ -379,6 +379,10 @@ static void test_no_content(void **state) {
   put(f, "DELETE / HTTP/1.1\r\nHost: h\r\n\r\n");
   run_until(f, "HTTP/1.1 204 No Content\r\n", 1);
   run_until(f, "\r\n\r\n", 1);
+  f->status = 304;
+  put(f, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+  run_until(f, "HTTP/1.1 304 Not Modified\r\n", 1);
+  run_until(f, "\r\n\r\n", 2);
   assert_null(strstr(f->got, "Content-Length"));
   unmake(f);
 }
