@@ -13,6 +13,7 @@
 #include "hub/log_limit.h"
 #include "hub/rest_path.h"
 #include "hub/rest_reply.h"
+#include "hub/rest_slow.h"
 
 #define HEADERS_SIZE 8192
 #define CALLER_SIZE  HANDSHAKE_CALLER_SIZE
@@ -22,6 +23,7 @@ struct rest {
   struct rest_options options;
   struct http_server *server;
   struct log_limit refused;
+  struct rest_slow slow;
 };
 
 /* One request for a stream, until the service is answered or has gone. */
@@ -188,15 +190,6 @@ static void tell_unauthorized(struct rest *rest, const char *tracking,
   tell(rest, &record);
 }
 
-static void refuse(struct http_exchange *exchange, bool registry,
-                   enum hub_error_code code, const char *message,
-                   const char *tracking, const char *headers) {
-  if (registry)
-    rest_reply_registry_error(exchange, code, message, tracking, headers);
-  else
-    rest_reply_error(exchange, code, message, -1, tracking, headers);
-}
-
 /* True, or the request was answered, in the registry's form or not.  The caller
  * learns no more than what it sent; the log has the detail. */
 static bool authorize(struct rest *rest, struct http_exchange *exchange,
@@ -218,19 +211,22 @@ static bool authorize(struct rest *rest, struct http_exchange *exchange,
   }
   if (status == DSTREAM_OK)
     return true;
-  char id[HUB_ERROR_TRACKING_SIZE];
+  struct rest_refusal refusal = {registry, HUB_ERROR_UNAUTHORIZED, message,
+                                 "WWW-Authenticate: SharedAccessSignature\r\n",
+                                 ""};
   const char *detail = why.text[0] != '\0' ? why.text : message;
-  rest_tracking_make(id);
+  rest_tracking_make(refusal.tracking);
   log_limit_write(&rest->refused, DSTREAM_LOG_INFO,
-                  "rest: request %.8s from %s refused: %s", id, peer, detail);
+                  "rest: request %.8s from %s refused: %s", refusal.tracking,
+                  peer, detail);
   if (status == DSTREAM_EINTERNAL) {
-    refuse(exchange, registry, HUB_ERROR_UNAVAILABLE,
-           "The identities can't be read just now.", id, "Retry-After: 1\r\n");
-    return false;
+    refusal.code = HUB_ERROR_UNAVAILABLE;
+    refusal.message = "The identities can't be read just now.";
+    refusal.headers = "Retry-After: 1\r\n";
+  } else {
+    tell_unauthorized(rest, refusal.tracking, peer, detail);
   }
-  tell_unauthorized(rest, id, peer, detail);
-  refuse(exchange, registry, HUB_ERROR_UNAUTHORIZED, message, id,
-         "WWW-Authenticate: SharedAccessSignature\r\n");
+  rest_slow_refuse(&rest->slow, exchange, &refusal);
   return false;
 }
 
@@ -327,8 +323,10 @@ static bool handle_part(struct rest *rest, struct http_exchange *exchange,
     unsigned rights = part->rights == NULL ? 0 : part->rights(head);
     if (rights == 0)
       continue;
-    char caller[CALLER_SIZE];
-    if (authorize(rest, exchange, head, peer, rights, part->registry)) {
+    char caller[CALLER_SIZE] = "";
+    if (rights == REST_ANYBODY) {
+      part->handle(part->user, exchange, head, caller);
+    } else if (authorize(rest, exchange, head, peer, rights, part->registry)) {
       name_caller(head, peer, caller, sizeof caller);
       part->handle(part->user, exchange, head, caller);
     }
@@ -389,6 +387,7 @@ int rest_new(struct rest **out, dstream_loop *loop,
   rest->loop = loop;
   rest->options = *options;
   log_limit_init(&rest->refused, loop, "rest: refused requests", NULL);
+  rest_slow_init(&rest->slow, loop, NULL);
   rest->options.http.keep_body = keep_body;
   int status = http_server_new(&rest->server, loop, &rest->options.http,
                                on_request, rest);

@@ -14,11 +14,11 @@
  *     200 "ok", to anybody.
  *   GET /readyz
  *     200 "ok", or 503 and why the hub can't do its work now; to anybody.
- *   What else there is: hub/rest_admin.h, hub/rest_registry.h.
+ *   What else there is: hub/rest_admin.h, hub/rest_registry.h, hub/page.h.
  *
  * Errors have Azure's form (hub/hub_error.h), with the header iothub-errorcode,
  * and x-ms-request-id, which is in the hub's log too, unless there is a flood
- * of them (hub/log_limit.h).
+ * of them (hub/log_limit.h); then they come slower, too (hub/rest_slow.h).
  */
 #ifndef HUB_REST_H
 #define HUB_REST_H
@@ -34,11 +34,12 @@
 struct rest;
 
 #define REST_PARTS_MAX 4
+#define REST_ANYBODY   0x80000000u
 
 /* A part of the interface that another module serves. */
 struct rest_part {
-  /* Which rights a request needs (any of IDENTITY_*); 0: it is not this
-   * part's.  NULL: no part. */
+  /* Which rights a request needs (any of IDENTITY_*); REST_ANYBODY: none, and
+   * its caller is ""; 0: it is not this part's.  NULL: no part. */
   unsigned (*rights)(const struct http_head *head);
   /* Answers, now or later, a caller ("POLICY@ADDRESS") who has such a right. */
   void (*handle)(void *user, struct http_exchange *exchange,
