@@ -25,6 +25,7 @@
 #include "hub/log.h"
 #include "hub/main_endpoint.h"
 #include "hub/monitor.h"
+#include "hub/page.h"
 #include "hub/rest.h"
 #include "hub/rest_admin.h"
 #include "hub/rest_registry.h"
@@ -540,6 +541,9 @@ static int make_rest(struct hub *hub) {
   options.parts[0] = (struct rest_part){.rights = rest_admin_rights,
                                         .handle = rest_admin_handle,
                                         .user = hub->admin};
+  if (hub->config->page_enabled)
+    options.parts[1] =
+        (struct rest_part){.rights = page_rights, .handle = page_handle};
   options.parts[REST_PARTS_MAX - 1] =
       (struct rest_part){rest_registry_rights, rest_registry_handle,
                          hub->registry, rest_registry_keeps, true};
