@@ -187,7 +187,7 @@ static const struct listing_column columns[] = {
     {.title = "NAME", .rank = 4, .least = 6},
     {.title = "CALLER", .rank = 5, .least = 14},
     {.title = "STREAM", .rank = 6, .least = 8, .plain = true},
-    {.title = "WHAT", .rank = 3, .least = 20},
+    {.title = "WHAT", .rank = 3, .least = 12},
 };
 
 static int add(struct listing *listing, const cJSON *record) {

@@ -206,8 +206,8 @@ static void put_row(const struct listing *listing, FILE *out,
   size_t last = 0;
   bool begun = false;
   for (size_t i = 0; i < listing->column_count; i++)
-    if (widths[i] > 0)
-      last = i;
+    if (widths[i] > 0 && (cells == NULL || cells[i][0] != '\0'))
+      last = i; /* no blanks behind it */
   if (colour != NULL)
     fputs(colour, out);
   for (size_t i = 0; i <= last; i++) {
@@ -225,7 +225,7 @@ static void put_row(const struct listing *listing, FILE *out,
 
 void listing_print(const struct listing *listing, FILE *out,
                    const struct listing_style *style) {
-  size_t widths[LISTING_COLUMNS_MAX];
+  size_t widths[LISTING_COLUMNS_MAX] = {0};
   size_t count = listing->count;
   fit(listing, style->width, widths);
   if (style->titles)

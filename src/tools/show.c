@@ -89,7 +89,7 @@ static void add_counts(struct listing *listing, const cJSON *hub) {
   char to_service[HUMAN_SIZE];
   human_bytes(to_device, hub_number(hub, "bytesToDevice"));
   human_bytes(to_service, hub_number(hub, "bytesToService"));
-  line(listing, "devices", "%llu connected, %llu take streams",
+  line(listing, "devices", "%llu connected, %llu of them take streams",
        count(hub, "devicesConnected"), count(hub, "devicesReady"));
   line(listing, "streams", "%llu running, %llu pending",
        count(hub, "streamsRunning"), count(hub, "streamsPending"));

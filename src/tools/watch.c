@@ -166,12 +166,12 @@ static void put_head(const struct watch *w, FILE *out, size_t width) {
   human_duration(texts[1], hub_number(w->hub, "uptimeSeconds") * 1000);
   human_bytes(texts[2], to_device);
   human_bytes(texts[3], to_service);
-  snprintf(line, sizeof line, "%s  %s, up %s, %llu devices", texts[0],
-           w->client->session.hub, texts[1],
-           (unsigned long long)hub_number(w->hub, "devicesConnected"));
+  unsigned long long devices = hub_number(w->hub, "devicesConnected");
+  snprintf(line, sizeof line, "%s  %s, up %s, %llu device%s", texts[0],
+           w->client->session.hub, texts[1], devices, devices == 1 ? "" : "s");
   put_line(out, width, line);
-  snprintf(line, sizeof line, "%zu streams, %s/s to devices, %s/s to services",
-           w->count, texts[2], texts[3]);
+  snprintf(line, sizeof line, "%zu stream%s, %s/s to devices, %s/s to services",
+           w->count, w->count == 1 ? "" : "s", texts[2], texts[3]);
   put_line(out, width, line);
 }
 

@@ -108,7 +108,7 @@ static void test_show(void **state) {
   assert_has(output.out, text);
   snprintf(text, sizeof text, " localhost:%u\n", (unsigned)hub.mqtt_port);
   assert_has(output.out, text);
-  assert_has(output.out, "1 connected, 1 take streams\n");
+  assert_has(output.out, "1 connected, 1 of them take streams\n");
   assert_has(output.out, "certificate");
   assert_true(lines_within(run("COLUMNS=40 dstream show"), 40) >= 8);
 }
@@ -354,7 +354,7 @@ static void test_watch_in_a_pipe(void **state) {
       "bash", "-c", "exec dstream connect -v pump-7 source >/dev/null", NULL};
   tool_start(&tool, reading);
   tool_wait_said(&tool, "the stream is open");
-  wait_line(&watch, "1 streams, ");
+  wait_line(&watch, "1 stream, ");
   wait_line(&watch, "MB/s to services");
   wait_line(&watch, "TO SERVICE/s");
   wait_line(&watch, "pump-7");

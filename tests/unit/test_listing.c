@@ -62,7 +62,7 @@ static void test_all_of_it(void **state) {
   add("1", "pumpernickel", "12345678", "");
   static const char wanted[] = "ID        NAME             BYTES  WHY\n"
                                "12345678  pump                 7  it was so\n"
-                               "1         pumpernickel  12345678  \n";
+                               "1         pumpernickel  12345678\n";
   assert_string_equal(at_width(0), wanted);
   assert_string_equal(at_width(43), wanted);
 }
