@@ -4,7 +4,7 @@
 //
 // The strings to sign in with are in SERVICE_STRING and OWNER_STRING; a device
 // "gateway" is there, with a stream "echo" that has traffic.  Prints a line for
-// each step; "added STRING" when it has added a device, which is to connect then.
+// each step; "added STRING" when it has added a device, which is to connect.
 'use strict';
 const assert = require('assert');
 const { Browser } = require('./browser.js');
@@ -12,6 +12,7 @@ const { Browser } = require('./browser.js');
 const [url, program, folder, spki] = process.argv.slice(2);
 const { SERVICE_STRING, OWNER_STRING } = process.env;
 const failures = []; // exceptions and errors of the page
+const sent = []; // its requests
 
 const text = (id) => `document.getElementById('${id}').textContent`;
 const shown = (id) => `!document.getElementById('${id}').hidden`;
@@ -31,7 +32,10 @@ async function open(browser) {
     if (method === 'Log.entryAdded' && params.entry.level === 'error' &&
         params.entry.source !== 'network')
       failures.push(params.entry.text);
+    if (method === 'Network.requestWillBeSent')
+      sent.push({ ...params.request, time: params.wallTime });
   });
+  await tab.send('Network.enable');
   await tab.send('Page.addScriptToEvaluateOnNewDocument', {
     source: `window.violations = [];
       addEventListener('securitypolicyviolation',
@@ -231,6 +235,27 @@ async function testLooks(tab) {
 
 // ---- what must not be there ----
 
+// No key is sent, in no form; tokens are, for a short while.
+function checkSent() {
+  const origin = new URL(url).origin;
+  const lives = [];
+  for (const request of sent) {
+    const all = decodeURIComponent(JSON.stringify(request)
+      .replace(/%(?![0-9a-f]{2})/gi, '%25'));
+    for (const string of [SERVICE_STRING, OWNER_STRING]) {
+      const key = string.match(/SharedAccessKey=([^;]*)/)[1];
+      assert(!all.includes(key.slice(0, 20)), `a key was sent: ${request.url}`);
+    }
+    assert(request.url.startsWith(origin) || request.url === 'about:blank',
+      request.url);
+    const token = request.headers.Authorization;
+    if (token)
+      lives.push(Number(token.match(/&se=(\d+)&/)[1]) - request.time);
+  }
+  assert(lives.length > 20, `only ${lives.length} tokens`);
+  assert(Math.max(...lives) < 310 && Math.min(...lives) > 100, `${lives}`);
+}
+
 async function testSafe(tab) {
   assert.strictEqual(await tab.ask('document.cookie'), '');
   assert.strictEqual(
@@ -238,6 +263,7 @@ async function testSafe(tab) {
   assert.deepStrictEqual(await tab.ask('indexedDB.databases()'), []);
   assert.deepStrictEqual(await tab.ask('window.violations'), []);
   assert.deepStrictEqual(failures, []);
+  checkSent();
   // And that all this would have been seen:
   await assert.rejects(tab.ask('document.body.innerHTML = "<b>x</b>"'),
     /TrustedHTML/);
