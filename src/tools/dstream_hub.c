@@ -1,4 +1,5 @@
 /* dstream-hub - a self-hosted hub for device streams. */
+#include <errno.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -10,6 +11,7 @@
 #include "core/conn_string.h"
 #include "core/crypto.h"
 #include "core/end.h"
+#include "hub/backup.h"
 #include "hub/check.h"
 #include "hub/config.h"
 #include "hub/folder.h"
@@ -30,6 +32,7 @@ static const char *const help_all =
     "  init DIR                  make a hub's folder\n"
     "  run DIR                   run the hub, in the foreground\n"
     "  check DIR                 say whether it can be run, and what is wrong\n"
+    "  backup DIR TO             copy a hub's folder, which may run\n"
     "  device add DIR ID         add a device, print its connection string\n"
     "  device remove DIR ID      remove a device\n"
     "  device disable DIR ID     cut a device off, and keep it\n"
@@ -77,6 +80,16 @@ static const char *const help_run =
     "its\n"
     "activity log anew.\n"
     "DSTREAM_PLUGIN names another " PLUGIN_NAME " to use.\n";
+
+static const char *const help_backup =
+    "Usage: dstream-hub backup DIR TO\n"
+    "Copies what can't be made again, also while the hub runs, to a new folder "
+    "TO,\n"
+    "which is a hub's folder itself: the configuration, certificates, keys, "
+    "and "
+    "the\n"
+    "database as it is at one moment.  Files elsewhere are named and left "
+    "out.\n";
 
 static const char *const help_check =
     "Usage: dstream-hub check DIR [--json]\n"
@@ -444,6 +457,34 @@ static int command_check(int argc, char **argv) {
   return report.errors > 0 ? CLI_FAILED : status;
 }
 
+static void say_left_out(void *user, const char *path) {
+  (void)user;
+  cli_say("%s is not in the hub's folder, and not in the copy", path);
+}
+
+static int command_backup(int argc, char **argv) {
+  struct arguments arguments;
+  help = help_backup;
+  int status = parse(&arguments, argc, argv, no_options, 2, 2);
+  if (status != CLI_DONE)
+    return status;
+  const char *name = arguments.rest[1];
+  char here[PATH_MAX] = "";
+  char to[2 * PATH_MAX];
+  if (name[0] != '/' && getcwd(here, sizeof here) == NULL) {
+    cli_say("this folder's name: %s", strerror(errno));
+    return CLI_FAILED;
+  }
+  snprintf(to, sizeof to, "%s%s%.4095s", here, here[0] != '\0' ? "/" : "",
+           name);
+  struct config config;
+  struct dstream_end end = {0};
+  if (folder_enter(arguments.rest[0], &config, &end) != DSTREAM_OK ||
+      backup_make(&config, to, say_left_out, NULL, &end) != DSTREAM_OK)
+    return cli_failed(&end);
+  return CLI_DONE;
+}
+
 static int print_secret_line(char *text, size_t size, int status,
                              const struct dstream_end *end) {
   if (status == DSTREAM_OK)
@@ -752,6 +793,7 @@ static const struct command {
     {"init", command_init},
     {"run", command_run},
     {"check", command_check},
+    {"backup", command_backup},
     {"device", command_device},
     {"group", command_group},
     {"policy", command_policy},
