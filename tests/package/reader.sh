@@ -50,6 +50,7 @@ prepare() {
   mkdir -p "$root$build"
   mount --bind "$root/root/dstream/build" "$root$build"
   ip link set lo up
+  echo 0 >"$root/proc/sys/net/ipv4/ip_unprivileged_port_start"
   hostname reader
   printf '%s\n' '127.0.0.1 localhost reader hub.example.com' \
     '::1 localhost' >"$root/etc/hosts"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # reader_systemctl.sh - stands in for systemctl where no systemd runs: enable,
 # start, restart, stop and reload of a unit of ours, which is started as its file
-# says, as root.  tests/package/machine.sh has a true systemd.
+# says, as its user.  tests/package/machine.sh has a true systemd.
 set -eu
 verb=''
 unit=''
@@ -15,12 +15,14 @@ done
 pid=/run/$unit.pid
 
 start() {
-  local file=/usr/local/lib/systemd/system/$unit.service
+  local user file=/usr/local/lib/systemd/system/$unit.service
   [ -e "$file" ] || return 0
   [ ! -e "$pid" ] || return 0
   mkfifo "/run/$unit.ready"
+  user=$(sed -n 's/^User=//p' "$file")
   # shellcheck disable=SC2046
-  setsid $(sed -n "s|^ExecStart=/usr/bin|/usr/local/bin|p" "$file") \
+  setpriv --reuid="$user" --regid="$user" --init-groups \
+    $(sed -n "s|^ExecStart=||p" "$file") \
     >"/run/$unit.ready" 2>>"/run/$unit.log" &
   echo $! >"$pid"
   timeout 30 head -1 "/run/$unit.ready"
