@@ -73,6 +73,7 @@ gcc-aarch64-linux-gnu     command aarch64-linux-gnu-gcc # the same
 iproute2                  command ip           # addresses of the tests
 procps                    command ps           # processes left behind
 valgrind                  command valgrind     # instructions that are counted
+jq                        command jq           # the activity log, as docs/monitoring.md reads it
 nodejs                    command node         # the official device SDK
 npm                       command npm          # the same
 '

@@ -18,6 +18,9 @@
 #   <!-- file: PATH -->        it is the content of that file, from there on
 #   <!-- not run: REASON -->   nothing is done
 #
+#   <!-- given: a hub -->      something is there (reader_session.sh) that the page
+#                              does not tell to make
+#
 # All others need such a comment.
 function tell(line) { print page ":" FNR ": " line }
 function end_console() {
@@ -80,6 +83,11 @@ inside && kind == "sh" && /^dstream-hub run [^ ]+ .*&$/ {
   print "await_hub " word[3] > session
 }
 inside { next }
+/^<!-- given: [a-z ]+ -->$/ {
+  gsub(/^<!-- given: | -->$/, "")
+  print "given \"" $0 "\"" > session
+  next
+}
 /^<!-- / { note = $0; next }
 /^    / && blank && !list { tell("a block without a fence") }
 /^$/ { blank = 1; next }

@@ -49,6 +49,33 @@ await_hub() { # DIR
   exit 1
 }
 
+# Things that a page takes for granted.
+given() { # WHAT
+  case $1 in
+  'a hub' | 'a hub and a device')
+    DIR=/srv/hub
+    dstream-hub init $DIR --host hub.example.com >/dev/null
+    dstream-hub run $DIR 2>/srv/hub.log &
+    await_hub $DIR
+    ;;&
+  'a hub and a device')
+    (
+      umask 077
+      dstream-hub device add $DIR pump-7 >/srv/pump-7.txt
+    )
+    dstream-agent --connection-string-file /srv/pump-7.txt \
+      --ca-file $DIR/ca.pem --target ssh=127.0.0.1:22 2>/srv/agent.log &
+    ;;&
+  'a service' | 'a hub and a device')
+    DSTREAM_CONNECTION_STRING=$(dstream-hub connection-string $DIR)
+    export DSTREAM_CONNECTION_STRING DSTREAM_CA_FILE=$DIR/ca.pem
+    ;;&
+  'a hub and a device')
+    dstream connect --wait 60 pump-7 ssh </dev/null >/dev/null 2>&1 || :
+    ;;
+  esac
+}
+
 is_json() {
   node -e 'JSON.parse(require("fs").readFileSync(0, "utf8"))'
 }
