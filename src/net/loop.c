@@ -50,6 +50,7 @@ struct dstream_loop {
 
   unsigned watches;
   unsigned watches_max;
+  bool stepping; /* within dstream_loop_step */
   bool freeing;
 
   struct loop_task tasks; /* list head */
@@ -236,6 +237,9 @@ static void on_due(lws_sorted_usec_list_t *next) {
   dstream_loop *loop = CONTAINER_OF(next, dstream_loop, next);
   uint64_t now_us = (uint64_t)lws_now_usecs();
   loop->next_us = 0;
+  /* It would go on to wait: what a timer did may be what a step is for. */
+  if (loop->stepping)
+    lws_cancel_service(loop->lws);
   while (loop->timers.first != NULL && loop->timers.first->due <= now_us) {
     struct timer_node *node = loop->timers.first;
     struct loop_timer *timer = CONTAINER_OF(node, struct loop_timer, opaque);
@@ -584,7 +588,9 @@ int dstream_loop_step(dstream_loop *loop, int timeout_ms) {
   memset(&timer, 0, sizeof timer);
   if (timeout_ms > 0)
     loop_timer_set(loop, &timer, (uint64_t)timeout_ms, on_step_timer);
+  loop->stepping = true;
   lws_service(loop->lws, timeout_ms != 0 ? 0 : -1);
+  loop->stepping = false;
   loop_timer_cancel(&timer);
   return DSTREAM_OK;
 }
