@@ -70,6 +70,8 @@ musl-tools                command musl-gcc     # headers of another C library
 mandoc                    command mandoc       # lint of manual pages
 gcc-arm-linux-gnueabihf   command arm-linux-gnueabihf-gcc # the toolchain files
 gcc-aarch64-linux-gnu     command aarch64-linux-gnu-gcc # the same
+libc6-dev-armhf-cross     package              # the same: C libraries
+libc6-dev-arm64-cross     package              # the same
 iproute2                  command ip           # addresses of the tests
 procps                    command ps           # processes left behind
 valgrind                  command valgrind     # instructions that are counted
