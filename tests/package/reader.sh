@@ -51,8 +51,8 @@ prepare() {
   mount --bind "$root/root/dstream/build" "$root$build"
   ip link set lo up
   echo 0 >"$root/proc/sys/net/ipv4/ip_unprivileged_port_start"
-  hostname reader
-  printf '%s\n' '127.0.0.1 localhost reader hub.example.com' \
+  hostname pump-7
+  printf '%s\n' '127.0.0.1 localhost pump-7.local hub.example.com' \
     '::1 localhost' >"$root/etc/hosts"
   printf 'hosts: files\n' >>"$root/etc/nsswitch.conf"
   mkdir -p "$root/usr/local/sbin"
