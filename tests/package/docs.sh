@@ -69,7 +69,6 @@ try() { # PAGE
   for i in 0 1 2 3; do
     total[i]=$((total[i] + counts[i]))
   done
-  check_links "$1"
   for block in "$folder"/c-*.c; do
     [ ! -e "$block" ] || compile "$1" "$block"
   done
@@ -95,6 +94,9 @@ NODE_PATH=$(DSTREAM_BINARY_DIR=$build bash "$source/tests/interop/npm.sh" \
 export NODE_PATH
 check_itself
 cmake --install "$build" --prefix "$work/prefix" >/dev/null
+while read -r page; do
+  check_links "$page"
+done < <(cd "$source" && printf '%s\n' ./*.md docs/*.md)
 for page in $pages; do
   try "$page"
   echo "docs: $page ($SECONDS s)"
