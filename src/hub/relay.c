@@ -245,7 +245,8 @@ static size_t take_plain(struct side *side, uint8_t *bytes, size_t len) {
     side_put(to, bytes + done, n, done);
     done += n;
   }
-  side->bytes += done;
+  if (!to->mute)
+    side->bytes += done;
   return done;
 }
 
@@ -262,7 +263,8 @@ static size_t take_ws(struct side *side, uint8_t *bytes, size_t len,
     done += used;
     if (event == STREAM_EV_DATA) {
       side_put(to, data.p, data.len, (size_t)(data.p - bytes));
-      side->bytes += data.len;
+      if (!to->mute)
+        side->bytes += data.len;
     } else if (event == STREAM_EV_EOF) {
       side_eof(side);
     } else if (event == STREAM_EV_CLOSED) {
