@@ -33,38 +33,46 @@ static bool required(const struct config_option *option) {
 
 /* ---- for people ---- */
 
-static int list_text(const struct config_option *option, FILE *out) {
+/* The words about an option; value is to be freed. */
+struct words {
   char path[CONFIG_NAME_SIZE];
   char variable[CONFIG_NAME_SIZE];
   char allowed[128];
-  char *value = default_text(option);
-  if (value == NULL)
+  char *value;
+};
+
+static int words_of(const struct config_option *option, struct words *out) {
+  out->value = default_text(option);
+  if (out->value == NULL)
     return DSTREAM_ENOMEM;
-  config_option_path(option, path);
-  config_option_variable(option, variable);
-  config_option_allowed(option, allowed, sizeof allowed);
-  fprintf(out, "%-30s %s, %s%s\n    %s\n    %s\n", path, allowed,
+  config_option_path(option, out->path);
+  config_option_variable(option, out->variable);
+  config_option_allowed(option, out->allowed, sizeof out->allowed);
+  return DSTREAM_OK;
+}
+
+static int list_text(const struct config_option *option, FILE *out) {
+  struct words words;
+  int status = words_of(option, &words);
+  if (status != DSTREAM_OK)
+    return status;
+  fprintf(out, "%-30s %s, %s%s\n    %s\n    %s\n", words.path, words.allowed,
           required(option) ? "required" : "default ",
-          required(option) ? "" : value, option->meaning, variable);
-  cJSON_free(value);
+          required(option) ? "" : words.value, option->meaning, words.variable);
+  cJSON_free(words.value);
   return DSTREAM_OK;
 }
 
 static int list_row(const struct config_option *option, FILE *out) {
-  char path[CONFIG_NAME_SIZE];
-  char variable[CONFIG_NAME_SIZE];
-  char allowed[128];
-  char *value = default_text(option);
-  if (value == NULL)
-    return DSTREAM_ENOMEM;
-  config_option_path(option, path);
-  config_option_variable(option, variable);
-  config_option_allowed(option, allowed, sizeof allowed);
+  struct words words;
+  int status = words_of(option, &words);
+  if (status != DSTREAM_OK)
+    return status;
   const char *quote = required(option) ? "" : "`";
-  fprintf(out, "| `%s` | %s | %s | %s%s%s | `%s` |\n", path, option->meaning,
-          allowed, quote, required(option) ? "required" : value, quote,
-          variable);
-  cJSON_free(value);
+  fprintf(out, "| `%s` | %s | %s | %s%s%s | `%s` |\n", words.path,
+          option->meaning, words.allowed, quote,
+          required(option) ? "required" : words.value, quote, words.variable);
+  cJSON_free(words.value);
   return DSTREAM_OK;
 }
 
